@@ -1,0 +1,1 @@
+"""Learning of precisions: regularizers, budgets, assignment of levels, training and its records."""

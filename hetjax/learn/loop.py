@@ -1,0 +1,150 @@
+"""Runs one phase: batches, steps, metrics, checkpoints; resumes bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hetjax.core.layers import LayerSpecs
+from hetjax.data import Batches
+from hetjax.learn.checkpoint import Checkpointer
+from hetjax.learn.metrics import MetricsWriter, Progress
+from hetjax.learn.step import PhaseConfig, TrainState, make_predict, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """What the loop does besides stepping.
+
+  Attributes:
+    seed: Of data order, augmentation and noise.
+    log_every: Steps between metrics.
+    checkpoint_every: Steps between checkpoints; the last step is always saved.
+  """
+
+  seed: int = 0
+  log_every: int = 50
+  checkpoint_every: int = 500
+
+  def __post_init__(self):
+    if self.log_every < 1 or self.checkpoint_every < 1:
+      raise ValueError(
+        "log_every and checkpoint_every must be positive, got "
+        f"{self.log_every} and {self.checkpoint_every}"
+      )
+
+
+def run_phase(
+  model: nn.Module,
+  specs: LayerSpecs,
+  phase: PhaseConfig,
+  start: Callable[[], TrainState],
+  batches: Batches,
+  loop: LoopConfig,
+  *,
+  checkpointer: Checkpointer | None = None,
+  metrics: MetricsWriter | None = None,
+  quiet: bool = False,
+) -> TrainState:
+  """Trains `phase` to its end.
+
+  Args:
+    model: The network.
+    specs: Its quantized layers.
+    phase: What to train and how.
+    start: Makes the state before the first step; called only if there is nothing to resume.
+    batches: Data; batch i is a pure function of i.
+    loop: Seed and intervals.
+    checkpointer: Where to save and resume, or None to keep nothing.
+    metrics: Where to log, or None.
+    quiet: No progress on the terminal.
+
+  Returns:
+    The final state.
+  """
+  state = None
+  if checkpointer is not None:
+    state = checkpointer.restore_latest(jax.eval_shape(start))
+  if state is None:
+    state = start()
+    if checkpointer is not None:
+      checkpointer.save(0, state)
+  # Donated step arguments must be arrays of their own, never views of what the caller still holds.
+  state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)
+  first = int(state.step)
+  if metrics is not None:
+    metrics.resume(phase.name, first)
+  step = make_train_step(model, phase, specs)
+  key = jax.random.fold_in(jax.random.key(loop.seed), _phase_number(phase.name))
+  with Progress(phase.name, phase.steps, first, quiet=quiet) as progress:
+    for index, batch in zip(
+      range(first, phase.steps), batches.prefetch(first, phase.steps), strict=True
+    ):
+      state, logs = step(state, batch, key)
+      done = index + 1
+      if done % loop.log_every == 0 or done == phase.steps:
+        values = {k: float(v) for k, v in logs.items()}
+        if not np.isfinite(values["loss"]):
+          raise FloatingPointError(f"loss of phase {phase.name!r} is {values['loss']} at {done}")
+        if metrics is not None:
+          metrics.write(phase.name, done, values)
+        progress.update(done, values)
+      if checkpointer is not None and (done % loop.checkpoint_every == 0 or done == phase.steps):
+        checkpointer.save(done, state)
+  return state
+
+
+def _phase_number(name: str) -> int:
+  """A stable number per phase name, so that phases draw different noise."""
+  return int.from_bytes(name.encode()[:4].ljust(4, b"\0"), "little") & 0x7FFFFFFF
+
+
+def predictions(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  images: np.ndarray,
+  mode: str,
+  batch_size: int = 250,
+) -> np.ndarray:
+  """Predicted class of every normalised image [n, h, w, c], int32[n]."""
+  predict = make_predict(model, mode)
+  size = min(batch_size, len(images))
+  out = []
+  for i in range(0, len(images), size):
+    part = images[i : i + size]
+    padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+    out.append(np.asarray(predict(variables, padded))[: len(part)])
+  return np.concatenate(out)
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+  """Share of right predictions, in percent."""
+  return 100.0 * float(np.mean(predicted == labels))
+
+
+def reestimate_batch_stats(
+  model: nn.Module, variables: Mapping[str, Any], batches: Batches, mode: str, steps: int = 50
+) -> dict[str, Any]:
+  """Variables whose batch norms have seen `steps` batches of training data in `mode`.
+
+  Rounding shifts the statistics that norms collected before it; without this the first accuracy
+  after assignment is lower by many points.
+  """
+  if not variables.get("batch_stats"):
+    return dict(variables)
+
+  @jax.jit
+  def update(variables, images):
+    _, new = model.apply(variables, images, mode=mode, train=True, mutable=["batch_stats"])
+    return new["batch_stats"]
+
+  variables = dict(variables)
+  for index in range(steps):
+    variables["batch_stats"] = update(variables, batches.batch(index)["image"])
+  return variables

@@ -1,0 +1,125 @@
+"""The three phases - search, assign, finetune - after float training, each from its predecessor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from hetjax.core import Assignment
+from hetjax.core.layers import LayerSpecs
+from hetjax.core.precision import learned_bits
+from hetjax.data import Batches
+from hetjax.learn.assign import assign
+from hetjax.learn.calibrate import calibrate
+from hetjax.learn.checkpoint import Checkpointer
+from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
+from hetjax.learn.metrics import MetricsWriter
+from hetjax.learn.step import PhaseConfig, TrainState, initial_state
+from hetjax.nn.packing import assignment_collection
+
+CALIBRATION_STEP = 0  # calibration reads the first training batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What every phase of one training run shares.
+
+  Attributes:
+    model: The network.
+    specs: Its quantized layers.
+    batches: Training data.
+    loop: Seed and intervals.
+    workdir: Where checkpoints and metrics go, or None to keep nothing.
+    settings: JSON-able settings of the run; a resume under other settings is refused.
+    quiet: No progress on the terminal.
+  """
+
+  model: nn.Module
+  specs: LayerSpecs
+  batches: Batches
+  loop: LoopConfig = LoopConfig()
+  workdir: str | None = None
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  quiet: bool = False
+
+  def train(self, phase: PhaseConfig, start) -> TrainState:
+    """Runs or resumes `phase`; `start` makes the variables it begins with."""
+    checkpointer = metrics = None
+    if self.workdir is not None:
+      checkpointer = Checkpointer(f"{self.workdir}/checkpoints/{phase.name}", self.settings)
+      metrics = MetricsWriter(f"{self.workdir}/metrics.jsonl")
+    return run_phase(
+      self.model,
+      self.specs,
+      phase,
+      lambda: initial_state(phase, start(), self.specs),
+      self.batches,
+      self.loop,
+      checkpointer=checkpointer,
+      metrics=metrics,
+      quiet=self.quiet,
+    )
+
+  def example(self) -> jax.Array:
+    """Images of the batch that calibration reads."""
+    return self.batches.batch(CALIBRATION_STEP)["image"]
+
+
+def train_float(run: Run, phase: PhaseConfig) -> TrainState:
+  """Trains the float network from its random initialization."""
+
+  def start():
+    variables = run.model.init(jax.random.key(run.loop.seed), run.example()[:1], mode="float")
+    return dict(variables)
+
+  return run.train(phase, start)
+
+
+def search(run: Run, phase: PhaseConfig, trained: Mapping[str, Any]) -> TrainState:
+  """Learns precisions under noise, from float variables with a fresh `precision`."""
+
+  def start():
+    free = {k: v for k, v in trained.items() if k != "assignment"}
+    return calibrate(run.model, free, run.example(), run.specs)
+
+  return run.train(phase, start)
+
+
+def assign_levels(
+  run: Run,
+  searched: Mapping[str, Any],
+  *,
+  mean_bits: float | None,
+  by: str = "params",
+  granules: Mapping[int, int] | None = None,
+) -> Assignment:
+  """Levels for learned bits under a budget, see `learn.assign`."""
+  bits = jax.device_get(learned_bits(searched["precision"], run.specs))
+  return assign(bits, run.specs, mean_bits=mean_bits, by=by, granules=granules)
+
+
+def finetune(
+  run: Run, phase: PhaseConfig, trained: Mapping[str, Any], assignment: Assignment
+) -> TrainState:
+  """Straight-through training at fixed levels.
+
+  Scales are refitted to the levels and batch norms re-estimated before the first step.
+
+  Args:
+    run: The run.
+    phase: A phase in mode "quantized".
+    trained: Variables of the search, or of the float network for a uniform assignment.
+    assignment: The levels.
+  """
+
+  def start():
+    free = {k: v for k, v in trained.items() if k != "precision"}
+    free["assignment"] = assignment_collection(assignment, run.specs)
+    fitted = calibrate(run.model, free, run.example(), run.specs)
+    return reestimate_batch_stats(run.model, fitted, run.batches, "quantized")
+
+  return run.train(phase, start)

@@ -1,0 +1,192 @@
+"""Training state and the one train step that serves every phase."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from hetjax.core.layers import LayerSpecs
+from hetjax.core.precision import learned_bits, mean_bits
+from hetjax.learn import budget as budgets
+from hetjax.learn import regularizers
+from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseConfig:
+  """One phase of training.
+
+  Attributes:
+    name: "float", "search" or "finetune"; names its checkpoints and metrics.
+    mode: Mode of the layers, see `nn.quantized`.
+    steps: Optimizer steps.
+    optimizer: Learning rates.
+    label_smoothing: Of the cross-entropy.
+    regularizers: Penalties on the learned bits (search only), summed by name with their weights.
+    budget: Budget held by an adaptive multiplier (search only), or None.
+  """
+
+  name: str
+  mode: str
+  steps: int
+  optimizer: OptimizerConfig = OptimizerConfig()
+  label_smoothing: float = 0.05
+  regularizers: tuple[regularizers.RegularizerConfig, ...] = ()
+  budget: budgets.Budget | None = None
+
+  def __post_init__(self):
+    if self.steps < 1:
+      raise ValueError(f"steps of phase {self.name!r} must be positive, got {self.steps}")
+    if self.mode != "noise" and (self.regularizers or self.budget):
+      raise ValueError(f"phase {self.name!r} learns no bits: regularizers and budget need 'noise'")
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that changes during a phase; the data and the noise follow from `step` and the seed.
+
+  Attributes:
+    step: Steps done in this phase, int32.
+    params: Linen `params`.
+    batch_stats: Linen `batch_stats` (may be empty).
+    precision: Learned s per layer.
+    assignment: Assigned bits per layer (empty before assignment).
+    opt_state: Optimizer state.
+    multiplier: The budget's Lagrange multiplier, f32.
+    budget_start: The budgeted quantity at the phase's first step, where its ramp starts, f32.
+  """
+
+  step: Int[Array, ""]
+  params: Any
+  batch_stats: Any
+  precision: Any
+  assignment: Any
+  opt_state: Any
+  multiplier: Float[Array, ""]
+  budget_start: Float[Array, ""]
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """The model's variables, without empty collections."""
+    all_ = {
+      "params": self.params,
+      "batch_stats": self.batch_stats,
+      "precision": self.precision,
+      "assignment": self.assignment,
+    }
+    return {k: v for k, v in all_.items() if v}
+
+
+def initial_state(
+  config: PhaseConfig, variables: Mapping[str, Any], specs: LayerSpecs
+) -> TrainState:
+  """State before the first step of a phase that starts from `variables`."""
+  trainable = {"params": variables["params"], "precision": variables.get("precision", {})}
+  start = jnp.float32(0.0)
+  if config.budget is not None:
+    bits = learned_bits(trainable["precision"], specs)
+    start = jnp.asarray(config.budget.measure(bits, specs), jnp.float32)
+  return TrainState(
+    step=jnp.int32(0),
+    params=trainable["params"],
+    batch_stats=variables.get("batch_stats", {}),
+    precision=trainable["precision"],
+    assignment=variables.get("assignment", {}),
+    opt_state=make_optimizer(config.optimizer, config.steps).init(trainable),
+    multiplier=jnp.float32(0.0),
+    budget_start=start,
+  )
+
+
+def bits_penalty(config: PhaseConfig, precision: Any, state: TrainState, specs: LayerSpecs):
+  """Penalty on the learned bits, and what of it is worth logging."""
+  bits = learned_bits(precision, specs)
+  penalty, terms = regularizers.total(config.regularizers, bits, specs)
+  logs = {f"penalty/{k}": v for k, v in terms.items()}
+  logs["bits_params"] = mean_bits(bits, specs, "params")
+  logs["bits_macs"] = mean_bits(bits, specs, "macs")
+  if config.budget is not None:
+    value = config.budget.measure(bits, specs)
+    penalty = penalty + jax.lax.stop_gradient(state.multiplier) * value
+    logs["budget"] = value
+  return penalty, logs
+
+
+def make_train_step(
+  model: nn.Module, config: PhaseConfig, specs: LayerSpecs
+) -> Callable[[TrainState, Mapping[str, Array], jax.Array], tuple[TrainState, dict[str, Array]]]:
+  """The jitted step `(state, batch, phase key) -> (state, metrics)`; it consumes its state.
+
+  Randomness is `fold_in(key, step)`, so a resumed run draws what an undisturbed one would have.
+  """
+  optimizer = make_optimizer(config.optimizer, config.steps)
+  searching = config.mode == "noise"
+
+  def loss_fn(trainable, state, batch, key):
+    variables = {**state.variables, "params": trainable["params"]}
+    if searching:
+      variables["precision"] = trainable["precision"]
+    logits, updated = model.apply(
+      variables,
+      batch["image"],
+      mode=config.mode,
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"noise": key},
+    )
+    targets = optax.smooth_labels(
+      jax.nn.one_hot(batch["label"], logits.shape[-1]), config.label_smoothing
+    )
+    task = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+    logs = {"loss": task, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"])}
+    penalty = 0.0
+    if searching:
+      penalty, extra = bits_penalty(config, trainable["precision"], state, specs)
+      logs.update(extra)
+    return task + penalty, (updated.get("batch_stats", {}), logs)
+
+  def step(state, batch, key):
+    trainable = {"params": state.params, "precision": state.precision}
+    key = jax.random.fold_in(key, state.step)
+    grads, (batch_stats, logs) = jax.grad(loss_fn, has_aux=True)(trainable, state, batch, key)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+    trainable = optax.apply_updates(trainable, updates)
+    multiplier = state.multiplier
+    if config.budget is not None:
+      done = (state.step + 1) / config.steps
+      target = budgets.ramped_target(
+        state.budget_start, config.budget.target, done, config.budget.ramp_fraction
+      )
+      multiplier = budgets.update_multiplier(
+        multiplier, logs["budget"], target, config.budget.rate
+      )
+      logs["multiplier"] = multiplier
+    new = state.replace(
+      step=state.step + 1,
+      params=trainable["params"],
+      batch_stats=batch_stats,
+      precision=trainable["precision"],
+      opt_state=opt_state,
+      multiplier=multiplier,
+    )
+    return new, logs
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def make_predict(model: nn.Module, mode: str) -> Callable[[Mapping[str, Any], Array], Array]:
+  """The jitted `(variables, images) -> predicted classes` of one mode, norms at inference."""
+
+  @jax.jit
+  def predict(variables, images):
+    return jnp.argmax(model.apply(variables, images, mode=mode, train=False), axis=-1)
+
+  return predict

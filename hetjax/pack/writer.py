@@ -1,0 +1,143 @@
+"""Artifact -> file bytes -> disk, atomically; and what the bytes are spent on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from hetjax.pack import container
+from hetjax.pack.artifact import Artifact, PackedLayer, check_artifact
+from hetjax.pack.bitpack import pack_rows
+from hetjax.pack.header import Header, dump, sorted_paths
+
+INDEX_BITS = 2  # a palette has at most three levels
+
+
+def to_bytes(artifact: Artifact) -> bytes:
+  """The file of an artifact; equal artifacts give equal bytes.
+
+  Raises:
+    ArtifactError: the artifact is inconsistent (`check_artifact`) or its config is not JSON.
+  """
+  check_artifact(artifact)
+  paths = sorted_paths(artifact.tensors)
+  header = Header(
+    hetjax=artifact.hetjax_version,
+    model=artifact.model_name,
+    config=artifact.model_config,
+    layers=tuple((layer.spec, layer.bias is not None) for layer in artifact.layers.values()),
+    tensors=tuple((path, np.shape(artifact.tensors[path])) for path in paths),
+  )
+  layers = list(artifact.layers.values())
+  codes = [np.asarray(layer.weights.codes) for layer in layers]
+  floats = [leaf for layer in layers for leaf in _scales(layer)]
+  floats += [np.ravel(artifact.tensors[path]) for path in paths]
+  return container.join(
+    dump(header),
+    _concatenate(codes, np.uint8),
+    _concatenate([_level_indices(layer) for layer in layers], np.uint8),
+    _concatenate(floats, np.float32),
+  )
+
+
+def write_artifact(path: str | os.PathLike[str], artifact: Artifact) -> int:
+  """Writes an artifact file atomically: afterwards `path` holds the old file or the whole new one.
+
+  Args:
+    path: Where; an existing file is replaced, a symbolic link is followed.
+    artifact: What.
+
+  Returns:
+    Bytes written.
+
+  Raises:
+    ArtifactError: as `to_bytes`; nothing has been touched then.
+    OSError: the disk refused; the temporary file has been removed.
+  """
+  data = to_bytes(artifact)
+  target = os.path.realpath(path)
+  folder, name = os.path.split(target)
+  temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+  try:
+    # "x": never into a file that something else made; the mode follows the umask.
+    with open(temporary, "xb") as f:
+      f.write(data)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(temporary, target)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(temporary)
+    raise
+  _sync_folder(folder)
+  return len(data)
+
+
+def size_breakdown(artifact: Artifact) -> dict[str, int]:
+  """Bytes of an artifact's file by what they hold; the values add up to the file's size.
+
+  Returns:
+    "codes" (weights), "bits" (levels of the channels), "scales" (alpha, beta, bias), "norms" (all
+    other leaves), "header" (JSON and the container's length field).
+  """
+  layers = artifact.layers.values()
+  sizes = {
+    "codes": sum(int(np.size(layer.weights.codes)) for layer in layers),
+    "bits": sum(_level_indices(layer).size for layer in layers),
+    "scales": 4 * sum(leaf.size for layer in layers for leaf in _scales(layer)),
+    "norms": 4 * sum(int(np.size(leaf)) for leaf in artifact.tensors.values()),
+  }
+  return sizes | {"header": len(to_bytes(artifact)) - sum(sizes.values())}
+
+
+def float32_bytes(tree: Mapping[str, Any]) -> int:
+  """Size of the float32 safetensors file of a float model's leaves, the peer of an artifact.
+
+  Args:
+    tree: Nested mapping of arrays, e.g. `{"params": ..., "batch_stats": ...}`.
+
+  Returns:
+    Bytes, header included; the file is really serialised.
+  """
+  return len(safetensors.numpy.save(dict(_leaves(tree, ""))))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _leaves(value, f"{prefix}{key}/")
+    else:
+      yield f"{prefix}{key}", np.ascontiguousarray(value, np.float32)
+
+
+def _scales(layer: PackedLayer) -> list[np.ndarray]:
+  """The layer's float32 leaves in the order of the file, each flat."""
+  leaves = (layer.alpha, layer.beta) + (() if layer.bias is None else (layer.bias,))
+  return [np.ravel(leaf) for leaf in leaves]
+
+
+def _level_indices(layer: PackedLayer) -> np.ndarray:
+  """Index of every channel's level in the palette, packed; empty if there is but one level."""
+  levels = layer.spec.palette.levels
+  if len(levels) == 1:
+    return np.zeros(0, np.uint8)
+  return pack_rows(np.searchsorted(levels, layer.bits).astype(np.uint8), INDEX_BITS)
+
+
+def _concatenate(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
+  return np.concatenate([np.zeros(0, dtype), *parts])
+
+
+def _sync_folder(folder: str) -> None:
+  """Makes a rename in `folder` durable."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
