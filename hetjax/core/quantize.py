@@ -16,7 +16,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
+
+_TINY = np.finfo(np.float32).tiny  # the least normal number
 
 
 def sigma_of_bits(bits: Shaped[Array, "*c"], xp=jnp) -> Float[Array, "*c"]:
@@ -30,13 +33,29 @@ def grid_top(sigma: Float[Array, "*c"], signed: bool) -> Float[Array, "*c"]:
   return 2.0 - sigma if signed else 4.0 - 2.0 * sigma
 
 
+def flush_subnormals(x: Float[Array, "*n"], xp=jnp) -> Float[Array, "*n"]:
+  """Subnormal float32 values as zero, on every backend alike.
+
+  XLA on CPU runs with subnormals flushed, NumPy does not; on the signed grid the sign of a
+  subnormal would otherwise decide between two codes.
+  """
+  return xp.where(xp.abs(x) < xp.float32(_TINY), xp.float32(0.0), x)
+
+
+def to_grid(
+  x: Float[Array, "*n"], inv_scale: Float[Array, ""], xp=jnp
+) -> Float[Array, "*n"]:
+  """Values in grid units: times the float32 reciprocal of their scale, rounded once."""
+  return flush_subnormals(x, xp) * inv_scale
+
+
 def encode(
   x: Float[Array, "*n"], bits: Shaped[Array, "*c"], *, signed: bool, xp=jnp
 ) -> Int[Array, "*n"]:
   """Codes of the nearest levels, ties to the higher code, clipped to `0 .. 2^bits - 1`.
 
   Args:
-    x: Values in grid units, float32. NaN gives code 0.
+    x: Values in grid units, float32. NaN gives code 0; subnormals count as zero.
     bits: Precision per element, integers, broadcasting against `x`.
     signed: Odd grid around zero if true, otherwise the grid that starts at an exact zero.
     xp: `jax.numpy` or `numpy`; both give the same codes.
@@ -48,17 +67,16 @@ def encode(
   bits = xp.asarray(bits, xp.int32)
   top = xp.left_shift(1, bits) - 1
   half = xp.left_shift(1, bits - 1)
+  x = flush_subnormals(x, xp)
   scale = half.astype(xp.float32)  # 1 / sigma, a power of two: products with it are exact
+  two, zero = xp.float32(2.0), xp.float32(0.0)
   if signed:
-    steps = x * (scale * xp.float32(0.5))
-    steps = xp.where(steps > -scale, xp.minimum(steps, scale), -scale)  # NaN -> lowest
-    u = xp.floor(steps).astype(xp.int32) + half
+    x = xp.where(x > -two, xp.minimum(x, two), -two)  # NaN -> lowest
+    u = xp.floor(x * (scale / two)).astype(xp.int32) + half
   else:
-    steps = x * scale
-    highest = top.astype(xp.float32) * xp.float32(2.0)
-    steps = xp.where(steps > 0, xp.minimum(steps, highest), xp.float32(0.0))
+    x = xp.where(x > 0, xp.minimum(x, two + two), zero)
     # floor(t + 1/2) == (floor(2 t) + 1) div 2
-    u = xp.right_shift(xp.floor(steps).astype(xp.int32) + 1, 1)
+    u = xp.right_shift(xp.floor(x * scale).astype(xp.int32) + 1, 1)
   return xp.clip(u, 0, top)
 
 

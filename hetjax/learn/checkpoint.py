@@ -79,6 +79,11 @@ def _digest(leaves: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
+def _stored(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The leaves that orbax is given: it refuses empty arrays, which the record tells in full."""
+  return {k: v for k, v in leaves.items() if v.size}
+
+
 def differences(saved: Any, now: Any, path: str = "") -> list[str]:
   """Fields in which two JSON values differ, as `path: saved ..., now ...`."""
   if isinstance(saved, dict) and isinstance(now, dict):
@@ -141,10 +146,9 @@ class Checkpointer:
       "leaves": _signature(leaves),
       "sha256": _digest(leaves),
     }
-    # orbax refuses an item without leaves; such a state is told by the record alone.
     items = {"record": ocp.args.JsonSave(record)}
-    if leaves:
-      items["state"] = ocp.args.StandardSave(leaves)
+    if stored := _stored(leaves):
+      items["state"] = ocp.args.StandardSave(stored)
     self._manager.save(step, args=ocp.args.Composite(**items))
     self._manager.wait_until_finished()
 
@@ -157,11 +161,11 @@ class Checkpointer:
     saved_config, saved_leaves = record["config"], record["leaves"]
     if differences(saved_config, self._config) or saved_leaves != _signature(leaves):
       return record, None
-    restored = {}
-    if leaves:
-      items = {"state": ocp.args.StandardRestore(dict(leaves))}
-      restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items))["state"])
-    restored = {k: np.asarray(v) for k, v in restored.items()}
+    restored = dict(leaves)
+    if stored := _stored(leaves):
+      items = {"state": ocp.args.StandardRestore(stored)}
+      arrays = self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
+      restored.update({k: np.asarray(v) for k, v in arrays.items()})
     if _digest(restored) != record["sha256"]:
       raise ValueError("the arrays differ from their recorded SHA-256")
     return record, restored
@@ -239,6 +243,7 @@ def _rebuild(like: Any, leaves: Mapping[str, np.ndarray]) -> Any:
 
   def leaf_of(path, leaf):
     key = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
-    return jnp.asarray(leaves[key]) if isinstance(leaf, jax.Array) else leaves[key]
+    # A copy: the next step may be given the buffer to write to.
+    return jnp.array(leaves[key]) if isinstance(leaf, jax.Array) else leaves[key]
 
   return jax.tree_util.tree_map_with_path(leaf_of, like)

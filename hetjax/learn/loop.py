@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +51,7 @@ def run_phase(
   loop: LoopConfig,
   *,
   checkpointer: Checkpointer | None = None,
-  metrics: MetricsWriter | None = None,
+  metrics_path: str | None = None,
   quiet: bool = False,
 ) -> TrainState:
   """Trains `phase` to its end.
@@ -62,39 +64,44 @@ def run_phase(
     batches: Data; batch i is a pure function of i.
     loop: Seed and intervals.
     checkpointer: Where to save and resume, or None to keep nothing.
-    metrics: Where to log, or None.
+    metrics_path: JSONL file to log to, or None.
     quiet: No progress on the terminal.
 
   Returns:
     The final state.
   """
   state = None
-  if checkpointer is not None:
-    state = checkpointer.restore_latest(jax.eval_shape(start))
-  if state is None:
+  if checkpointer is not None and checkpointer.steps():
+    shapes = jax.eval_shape(start)
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = checkpointer.restore_latest(like).state
+  elif checkpointer is not None:
     state = start()
-    if checkpointer is not None:
-      checkpointer.save(0, state)
-  # Donated step arguments must be arrays of their own, never views of what the caller still holds.
-  state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)
+    checkpointer.save(0, state)
+  else:
+    state = start()
+  # The step consumes its state: these must be arrays of its own, not views of the caller's.
+  state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
   first = int(state.step)
-  if metrics is not None:
-    metrics.resume(phase.name, first)
   step = make_train_step(model, phase, specs)
-  key = jax.random.fold_in(jax.random.key(loop.seed), _phase_number(phase.name))
-  with Progress(phase.name, phase.steps, first, quiet=quiet) as progress:
-    for index, batch in zip(
-      range(first, phase.steps), batches.prefetch(first, phase.steps), strict=True
-    ):
+  # XLA's own generator: as many draws as activations, threefry would cost more than the network.
+  key = jax.random.fold_in(jax.random.key(loop.seed, impl="rbg"), _phase_number(phase.name))
+  stream = io.StringIO() if quiet else None
+  with contextlib.ExitStack() as stack:
+    progress = stack.enter_context(Progress(phase.steps, phase.name, start=first, stream=stream))
+    data = stack.enter_context(batches.prefetch(first, phase.steps))
+    metrics = None
+    if metrics_path is not None:
+      metrics = stack.enter_context(MetricsWriter(metrics_path, resume_step=first + 1))
+    for done, batch in enumerate(data, first + 1):
       state, logs = step(state, batch, key)
-      done = index + 1
       if done % loop.log_every == 0 or done == phase.steps:
         values = {k: float(v) for k, v in logs.items()}
         if not np.isfinite(values["loss"]):
           raise FloatingPointError(f"loss of phase {phase.name!r} is {values['loss']} at {done}")
         if metrics is not None:
-          metrics.write(phase.name, done, values)
-        progress.update(done, values)
+          metrics.write(done, values)
+      progress.update(1, loss=logs["loss"], accuracy=logs["accuracy"])
       if checkpointer is not None and (done % loop.checkpoint_every == 0 or done == phase.steps):
         checkpointer.save(done, state)
   return state

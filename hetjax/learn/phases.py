@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,6 @@ from hetjax.learn.assign import assign
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
-from hetjax.learn.metrics import MetricsWriter
 from hetjax.learn.step import PhaseConfig, TrainState, initial_state
 from hetjax.nn.packing import assignment_collection
 
@@ -48,21 +48,23 @@ class Run:
 
   def train(self, phase: PhaseConfig, start) -> TrainState:
     """Runs or resumes `phase`; `start` makes the variables it begins with."""
-    checkpointer = metrics = None
-    if self.workdir is not None:
-      checkpointer = Checkpointer(f"{self.workdir}/checkpoints/{phase.name}", self.settings)
-      metrics = MetricsWriter(f"{self.workdir}/metrics.jsonl")
-    return run_phase(
-      self.model,
-      self.specs,
-      phase,
-      lambda: initial_state(phase, start(), self.specs),
-      self.batches,
-      self.loop,
-      checkpointer=checkpointer,
-      metrics=metrics,
-      quiet=self.quiet,
-    )
+    with contextlib.ExitStack() as stack:
+      checkpointer = metrics_path = None
+      if self.workdir is not None:
+        folder = f"{self.workdir}/checkpoints/{phase.name}"
+        checkpointer = stack.enter_context(Checkpointer(folder, self.settings))
+        metrics_path = f"{self.workdir}/metrics/{phase.name}.jsonl"
+      return run_phase(
+        self.model,
+        self.specs,
+        phase,
+        lambda: initial_state(phase, start(), self.specs),
+        self.batches,
+        self.loop,
+        checkpointer=checkpointer,
+        metrics_path=metrics_path,
+        quiet=self.quiet,
+      )
 
   def example(self) -> jax.Array:
     """Images of the batch that calibration reads."""

@@ -1,8 +1,9 @@
 """Named penalties on learned bits: pure functions of (bits, specs), summed with weights.
 
-A regularizer is a function `f(bits, specs, **kwargs) -> f32[]`, `bits` being layer name -> continuous
-bits f32[in_channels] as `hetjax.core.precision.learned_bits` returns them. To add one, write the
-function and decorate it with `@register("its_name")`; configurations then choose it by that name.
+A regularizer is a function `f(bits, specs, **kwargs) -> f32[]`, `bits` being layer name ->
+continuous bits f32[in_channels] as `hetjax.core.precision.learned_bits` returns them. To add one,
+write the function and decorate it with `@register("its_name")`; configurations then choose it by
+that name.
 All are differentiable almost everywhere in the bits, traceable, and scaled so that a weight means
 about the same for every network: bits, a fraction of the cost, or a mean over the network.
 """

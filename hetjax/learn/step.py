@@ -93,7 +93,7 @@ def initial_state(
   start = jnp.float32(0.0)
   if config.budget is not None:
     bits = learned_bits(trainable["precision"], specs)
-    start = jnp.asarray(config.budget.measure(bits, specs), jnp.float32)
+    start = jnp.asarray(budgets.measure(config.budget, bits, specs), jnp.float32)
   return TrainState(
     step=jnp.int32(0),
     params=trainable["params"],
@@ -114,9 +114,8 @@ def bits_penalty(config: PhaseConfig, precision: Any, state: TrainState, specs: 
   logs["bits_params"] = mean_bits(bits, specs, "params")
   logs["bits_macs"] = mean_bits(bits, specs, "macs")
   if config.budget is not None:
-    value = config.budget.measure(bits, specs)
-    penalty = penalty + jax.lax.stop_gradient(state.multiplier) * value
-    logs["budget"] = value
+    penalty = penalty + budgets.penalty(config.budget, state.multiplier, bits, specs)
+    logs["budget"] = budgets.measure(config.budget, bits, specs)
   return penalty, logs
 
 
@@ -162,11 +161,8 @@ def make_train_step(
     multiplier = state.multiplier
     if config.budget is not None:
       done = (state.step + 1) / config.steps
-      target = budgets.ramped_target(
-        state.budget_start, config.budget.target, done, config.budget.ramp_fraction
-      )
-      multiplier = budgets.update_multiplier(
-        multiplier, logs["budget"], target, config.budget.rate
+      multiplier = budgets.step_multiplier(
+        config.budget, multiplier, logs["budget"], state.budget_start, done, specs
       )
       logs["multiplier"] = multiplier
     new = state.replace(

@@ -86,12 +86,12 @@ def pack_layers(variables: Variables, specs: LayerSpecs) -> dict[str, PackedLaye
   }
 
 
-def _other_leaves(variables: Variables, specs: LayerSpecs) -> dict[str, np.ndarray]:
-  """float32 leaves that belong to no quantized layer, by "collection/path"."""
+def other_leaves(variables: Variables, specs: LayerSpecs) -> dict[str, Any]:
+  """Leaves of params and batch_stats that belong to no quantized layer, by "collection/path"."""
   owned = {f"params/{n}/{leaf}" for n in specs for leaf in _LAYER_PARAMS}
   kept = {k: variables[k] for k in ("params", "batch_stats") if k in variables}
   flat = flax.traverse_util.flatten_dict(kept, sep="/")
-  return {k: np.asarray(v, np.float32) for k, v in flat.items() if k not in owned}
+  return {k: v for k, v in flat.items() if k not in owned}
 
 
 def _variables(layers: Mapping[str, PackedLayer], others: Mapping[str, np.ndarray]) -> dict:
@@ -113,7 +113,7 @@ def pack_variables(variables: Variables, specs: LayerSpecs) -> dict[str, Any]:
     ValueError: see `pack_layer`.
     KeyError: the assignment lacks a layer.
   """
-  return _variables(pack_layers(variables, specs), _other_leaves(variables, specs))
+  return _variables(pack_layers(variables, specs), other_leaves(variables, specs))
 
 
 def prepare(variables: Variables, implementation: str | None = None) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def artifact_of(
     model_name=model_name,
     model_config=dict(model_config),
     layers=pack_layers(variables, specs),
-    tensors=_other_leaves(variables, specs),
+    tensors={k: np.asarray(v, np.float32) for k, v in other_leaves(variables, specs).items()},
   )
 
 

@@ -2,7 +2,7 @@
 
 | mode      | collections read            | computes                                              |
 |-----------|-----------------------------|-------------------------------------------------------|
-| float     | params                      | `contract(x, alpha * kernel)`                         |
+| float     | params (alpha, beta optional)| `contract(x, alpha * kernel)`                        |
 | noise     | params, precision, rng noise| grid values plus `sigma(s) * U(-1, 1)` on both operands|
 | quantized | params, assignment          | straight-through rounding, exact integer accumulators |
 | packed    | packed                      | `ops.quantize_pack`, then `ops.packed_*`              |
@@ -108,6 +108,11 @@ class QuantizedLayer(nn.Module, kw_only=True):
     channels, features = spec.in_channels, spec.out_channels
     kernel = self.param("kernel", kernel_init, kernel_shape, param_dtype)
     bias = self.param("bias", bias_init, (features,), param_dtype) if bias_init else None
+    if self.mode == "float" and not self.is_initializing() and not self.has_variable(
+      "params", "alpha"
+    ):  # an ordinary float checkpoint
+      y = contract(x, kernel)
+      return y if bias is None else y + bias
     alpha = self.param("alpha", nn.initializers.ones_init(), (features,), jnp.float32)
     beta = self.param("beta", nn.initializers.ones_init(), (), jnp.float32)
     if self.pinned_bits is None and self.is_initializing():
@@ -143,7 +148,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
     a_key, w_key = jax.random.split(self.make_rng("noise"))
     a_noise = jax.random.uniform(a_key, x.shape, minval=-1.0, maxval=1.0)
     w_noise = jax.random.uniform(w_key, kernel.shape, minval=-1.0, maxval=1.0)
-    a = quantize.inject_noise(x * (1.0 / beta), sigma, a_noise, signed=self.signed)
+    a = quantize.inject_noise(quantize.to_grid(x, 1.0 / beta), sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)
     y = contract(a, w) * (alpha * beta)
     return y if bias is None else y + bias
@@ -151,7 +156,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
   def _rounded(self, x, kernel, alpha, beta, bias, bits, spec, contract):
     pmax = spec.palette.pmax
     beta = self._activation_scale(x, beta, quantize.sigma_of_bits(bits))
-    a = quantize.straight_through(x * (1.0 / beta), bits, self.signed)
+    a = quantize.straight_through(quantize.to_grid(x, 1.0 / beta), bits, self.signed)
     w = quantize.straight_through(kernel, per_weight(bits, spec), True, True)
     finest = 2.0 ** (pmax - 1)
     t = exact.float_accumulator(

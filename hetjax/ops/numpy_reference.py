@@ -21,7 +21,7 @@ def quantize_pack(
   """Activation records uint8[*b, r] of float32 values x[*b, c]."""
   bits = np.asarray(layout.bits, np.int32)
   with np.errstate(over="ignore", invalid="ignore"):
-    steps = np.asarray(x, np.float32) * np.float32(inv_beta)
+    steps = quantize.to_grid(np.asarray(x, np.float32), np.float32(inv_beta), np)
     codes = quantize.encode(steps, bits, signed=signed, xp=np)
   return pack_activations(codes.astype(np.uint8), layout)
 

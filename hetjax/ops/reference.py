@@ -41,7 +41,7 @@ def quantize_pack(
 ) -> UInt8[Array, "*b r"]:
   """Contract of `ops.quantize_pack`."""
   bits = np.asarray(layout.bits, np.int32)
-  codes = quantize.encode(x * inv_beta, bits, signed=signed).astype(jnp.uint8)
+  codes = quantize.encode(quantize.to_grid(x, inv_beta), bits, signed=signed).astype(jnp.uint8)
   segments, start = [], 0
   for level, count in layout.counts.items():
     channels = layout.order[start : start + count]

@@ -18,7 +18,7 @@ from hetjax.pack.weights import PackedWeights, first_nonzero_pad, unpack_weights
 COLLECTIONS = ("params", "batch_stats")
 KINDS = ("conv", "dense")
 MAX_NAME = 512
-_SMALLEST = np.finfo(np.float32).tiny
+_LEAST_SCALE = np.finfo(np.float32).tiny  # smaller ones have no finite reciprocal or flush to 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,15 +176,14 @@ def _check_layer(name: str, layer: PackedLayer) -> None:
         f"layer {name!r} codes: accumulator must stay within {INT32_MAX}, can reach {bound}"
       )
   outputs = (spec.out_channels,)
-  _check_float32(layer.alpha, outputs, f"layer {name!r} alpha", 0.0)
-  # The reciprocal of beta multiplies activations, so it must be finite too.
-  _check_float32(layer.beta, (), f"layer {name!r} beta", float(_SMALLEST) / 2)
+  _check_float32(layer.alpha, outputs, f"layer {name!r} alpha", _LEAST_SCALE)
+  _check_float32(layer.beta, (), f"layer {name!r} beta", _LEAST_SCALE)
   if layer.bias is not None:
     _check_float32(layer.bias, outputs, f"layer {name!r} bias")
 
 
 def _check_float32(
-  value: Any, shape: tuple[int, ...] | None, where: str, above: float | None = None
+  value: Any, shape: tuple[int, ...] | None, where: str, least: np.float32 | None = None
 ) -> None:
   value = np.asarray(value)
   if value.dtype != np.float32 or (shape is not None and value.shape != shape):
@@ -192,8 +191,11 @@ def _check_float32(
     raise ArtifactError(f"{where}: expected {expected}, got {value.dtype}{list(value.shape)}")
   if value.size == 0:
     raise ArtifactError(f"{where}: expected at least one number, got shape {list(value.shape)}")
-  wrong = ~np.isfinite(value) if above is None else ~(np.isfinite(value) & (value > above))
+  wrong = ~np.isfinite(value)
+  if least is not None:
+    with np.errstate(invalid="ignore"):
+      wrong |= ~(value >= least)
   if wrong.any():
     i = int(np.flatnonzero(wrong)[0])
-    what = "finite numbers" if above is None else "positive finite numbers"
+    what = "finite numbers" if least is None else "positive finite numbers"
     raise ArtifactError(f"{where}: expected {what}, got {value.ravel()[i]} at {i}")

@@ -14,6 +14,7 @@ from hetjax.pack.container import NO_DIGEST
 from hetjax.pack.errors import ArtifactError
 
 VERSION = 1
+INDEX_BITS = 2  # of a channel's level in its palette, which has at most three
 MAX_RANK = 8
 MAX_CHANNELS = 1 << 20
 _TOP = {"version", "digest", "hetjax", "model", "config", "palette", "layers", "tensors"}

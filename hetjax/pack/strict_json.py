@@ -27,9 +27,9 @@ def loads(text: str, field: str) -> Any:
   def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(items)
     if len(out) != len(items):
-      keys = [k for k, _ in items]
-      twice = sorted({k for k in keys if keys.count(k) > 1})
-      raise ArtifactError(f"{field}: keys must be unique, got {twice} twice")
+      seen: set[str] = set()
+      twice = next(k for k, _ in items if k in seen or seen.add(k))
+      raise ArtifactError(f"{field}: keys must be unique, got {twice!r:.80} twice")
     return out
 
   def integer(digits: str) -> int:

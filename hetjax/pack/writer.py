@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
+from hetjax.core.files import write_atomically
 from hetjax.pack import container
 from hetjax.pack.artifact import Artifact, PackedLayer, check_artifact
 from hetjax.pack.bitpack import pack_rows
-from hetjax.pack.header import Header, dump, sorted_paths
-
-INDEX_BITS = 2  # a palette has at most three levels
+from hetjax.pack.header import INDEX_BITS, Header, dump, sorted_paths
 
 
 def to_bytes(artifact: Artifact) -> bytes:
@@ -61,21 +58,7 @@ def write_artifact(path: str | os.PathLike[str], artifact: Artifact) -> int:
     OSError: the disk refused; the temporary file has been removed.
   """
   data = to_bytes(artifact)
-  target = os.path.realpath(path)
-  folder, name = os.path.split(target)
-  temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
-  try:
-    # "x": never into a file that something else made; the mode follows the umask.
-    with open(temporary, "xb") as f:
-      f.write(data)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(temporary, target)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(temporary)
-    raise
-  _sync_folder(folder)
+  write_atomically(path, data)
   return len(data)
 
 
@@ -132,12 +115,3 @@ def _level_indices(layer: PackedLayer) -> np.ndarray:
 
 def _concatenate(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
   return np.concatenate([np.zeros(0, dtype), *parts])
-
-
-def _sync_folder(folder: str) -> None:
-  """Makes a rename in `folder` durable."""
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)

@@ -1,0 +1,112 @@
+# Everything happens in .venv inside the checkout. `make help` lists the targets.
+#   make setup PYTHON=/path/to/python3.11   chooses the interpreter
+#   make demo DATA=fashion_mnist            chooses the demo's data
+
+VENV := .venv
+PY := $(VENV)/bin/python
+KERNELS := build/kernels
+DATA ?= digits
+PYTEST_ARGS ?=
+# Compilers to try in order; CXX= in the environment or on the command line goes first.
+COMPILERS := $(if $(filter environment% command%,$(origin CXX)),$(CXX)) clang++-19 clang++ g++ c++
+
+CPP_SOURCES := $(wildcard CMakeLists.txt) \
+  $(shell find hetjax/xla_cpu -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name 'CMakeLists.txt' 2>/dev/null)
+
+.DELETE_ON_ERROR:
+.PHONY: help setup test test-emulated demo lint format wheel build-file clean
+
+help:
+	@echo 'make setup          .venv with everything pinned, the package (editable), the C++ kernels'
+	@echo 'make test           all tests (PYTEST_ARGS="-k conv" and the like are passed on)'
+	@echo 'make test-emulated  the contract suite on AVX-512 kernels emulated in software'
+	@echo 'make demo           train, pack and run a network; DATA=digits or fashion_mnist'
+	@echo 'make lint, format   ruff'
+	@echo 'make wheel          dist/hetjax-*.whl'
+	@echo 'make build-file     file lists of BUILD'
+	@echo 'make clean          removes what the above made'
+
+# The first interpreter that runs, has the version its name says, and can make environments. A pyenv
+# shim exists for versions that are not active and then fails, so pyenv's own directories follow.
+find_python = \
+  pyenv_root=$$(pyenv root 2>/dev/null); \
+  for version in 3.12 3.11 3.13; do \
+    for python in "python$$version" "$$pyenv_root"/versions/"$$version".*/bin/python3 python3; do \
+      if "$$python" -c "import sys, ensurepip, venv; \
+sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" >/dev/null 2>&1; then \
+        echo "$$python"; exit; \
+      fi; \
+    done; \
+  done
+
+setup: $(VENV)/.package $(KERNELS)/.done
+
+$(VENV)/.requirements: requirements.txt
+	@python='$(PYTHON)'; [ -n "$$python" ] || python=$$($(find_python)); \
+	if [ -z "$$python" ]; then \
+	  echo 'hetjax needs Python 3.11 to 3.13 with the venv module; none was found.' \
+	    'Name one: make setup PYTHON=/path/to/python3.12' >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$python"; "$$python" -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.requirements
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Configures and builds into $(1), with the options $(2); the library goes into hetjax/xla_cpu, or
+# under $(3). Without a working compiler the reference implementation remains, and the next `make`
+# looks again.
+define build_kernels
+	@mkdir -p $(1); compiler=''; for c in $(COMPILERS); do \
+	  if echo 'int main() {}' | $$c -std=c++17 -x c++ -o /dev/null - 2>/dev/null; then \
+	    compiler=$$c; break; \
+	  fi; \
+	done; \
+	if [ -z "$$compiler" ]; then \
+	  echo 'no C++ compiler found: hetjax runs on its reference implementation only' >&2; \
+	else \
+	  echo "building the C++ kernels with $$compiler into $(1)"; \
+	  PATH="$(abspath $(VENV))/bin:$$PATH" && \
+	  cmake -S . -B $(1) -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$$compiler" \
+	    -DPython_EXECUTABLE="$(abspath $(PY))" $(2) >/dev/null && \
+	  cmake --build $(1) -j 2 && \
+	  $(if $(3),cmake --install $(1) --prefix $(3) >/dev/null && )touch $(1)/.done; \
+	fi
+endef
+
+$(KERNELS)/.done: $(CPP_SOURCES) $(VENV)/.requirements
+	$(call build_kernels,$(KERNELS))
+
+test: setup
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+build/emulated/.done: $(CPP_SOURCES) $(VENV)/.requirements
+	$(call build_kernels,build/emulated,-DHETJAX_EMULATE_AVX512=ON,build/emulated/prefix)
+
+test-emulated: setup build/emulated/.done
+	HETJAX_CPU_LIBRARY=$(CURDIR)/build/emulated/prefix/hetjax/xla_cpu/libhetjax_cpu.so \
+	  $(PY) -m pytest tests/contract $(PYTEST_ARGS)
+
+demo: setup
+	@mkdir -p demo
+	$(PY) -m experiments.demo --data $(DATA) --json demo/results.json
+
+lint: $(VENV)/.requirements
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.requirements
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+wheel: $(VENV)/.requirements
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+
+build-file: $(VENV)/.requirements
+	$(PY) -m tests.update_build
+
+clean:
+	rm -rf $(VENV) build dist demo runs .pytest_cache .hypothesis .ruff_cache
+	rm -f hetjax/xla_cpu/*.so

@@ -1,0 +1,66 @@
+"""The whole thread on real images, in one command: `make demo`, or python -m experiments.demo.
+
+Trains a float network; from it a uniform 4-bit, a uniform 2-bit and a heterogeneous network of the
+same steps; packs each to a file; loads and runs the files on the test images; prints one table.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from absl import app, flags
+
+from experiments import measure
+from experiments.configs import digits, fashion_mnist
+from hetjax.learn.recipe import Experiment, recipe_of
+from hetjax.report import render, write_json
+
+CONFIGS = {"digits": digits.get_config, "fashion_mnist": fashion_mnist.get_config}
+
+_DATA = flags.DEFINE_enum("data", "digits", sorted(CONFIGS), "Images to learn.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+_JSON = flags.DEFINE_string("json", "demo/results.json", "Result file; artifacts go beside it.")
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments {argv[1:]}")
+  begun = time.monotonic()
+  config = CONFIGS[_DATA.value]()
+  config.seed = _SEED.value
+  experiment = Experiment.create(recipe_of(config.to_dict()))
+  trained = experiment.train_float()
+  networks = {
+    "uniform 4-bit": experiment.uniform(trained, 4),
+    "uniform 2-bit": experiment.uniform(trained, 2),
+    "heterogeneous": experiment.heterogeneous(trained),
+  }
+  folder = os.path.dirname(os.path.abspath(_JSON.value))
+  rows = measure.network_rows(experiment, trained, networks, folder)
+  mix = measure.channel_mix(networks["heterogeneous"], experiment.run.specs)
+  rows.append(measure.resnet18_row(mix, _SEED.value))
+  print(f"\n{_DATA.value}, {len(experiment.dataset.test)} test images, seed {_SEED.value}\n")
+  print(render(rows, measure.COLUMNS))
+  sizes = rows[3]["sizes"]
+  print("\nheterogeneous file: " + ", ".join(f"{k} {v} bytes" for k, v in sizes.items()))
+  shares = ", ".join(f"{p}-bit {100 * share:.0f} %" for p, share in mix.items())
+  print(f"mix of its weights, first and last layer (8-bit) apart: {shares}")
+  unlike = sum(row.get("disagreements", 0) for row in rows)
+  print(f"test images that a packed file classifies unlike training: {unlike}")
+  print(f"look inside: python -m hetjax inspect {os.path.relpath(folder)}/heterogeneous.safetensors")
+  seconds = time.monotonic() - begun
+  print(f"took {seconds:.0f} s")
+  write_json(
+    _JSON.value,
+    rows,
+    seed=_SEED.value,
+    data=_DATA.value,
+    config=config.to_dict(),
+    mix={str(p): share for p, share in mix.items()},
+    seconds=seconds,
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,169 @@
+"""Rows of the result table: what a network scores, takes on disk, and takes in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hetjax import models, runtime
+from hetjax import nn as hnn
+from hetjax.bench import interleaved
+from hetjax.core import Assignment
+from hetjax.core.precision import mean_bits
+from hetjax.learn.loop import accuracy
+from hetjax.learn.recipe import Experiment
+from hetjax.nn.packing import artifact_of, assignment_collection, float_variables
+from hetjax.pack import float32_bytes, size_breakdown, write_artifact
+from hetjax.report import Column
+
+COLUMNS = (
+  Column("name", "network"),
+  Column("accuracy", "test accuracy %", lambda v: f"{v:.2f}"),
+  Column("mean_bits", "mean bits", lambda v: f"{v:.2f}"),
+  Column("file_bytes", "file bytes"),
+  Column("overhead_bytes", "of which not weights"),
+  Column("compression", "compression", lambda v: f"{v:.2f}x"),
+  Column("latency_us", "batch-1 us", lambda v: f"{v:.0f}"),
+  Column("latency_peer_us", "XLA float32 us", lambda v: f"{v:.0f}"),
+)
+
+
+def _latencies(float_call, networks: Mapping[str, runtime.Network], image, seconds: float):
+  """Interleaved batch-1 medians in microseconds, the float32 network's among them."""
+  calls = {"float32": float_call}
+  for name, network in networks.items():
+    apply = jax.jit(network.apply)
+    calls[name] = lambda apply=apply, network=network: apply(network.variables, image)
+  return {k: t.microseconds for k, t in interleaved(calls, seconds=seconds).items()}
+
+
+def network_rows(
+  experiment: Experiment,
+  trained: Mapping[str, Any],
+  quantized: Mapping[str, Mapping[str, Any]],
+  folder: str,
+) -> list[dict[str, Any]]:
+  """Packs every network, runs the files, and describes each in a row.
+
+  Args:
+    experiment: The recipe they were trained by.
+    trained: The float network's variables.
+    quantized: Name -> variables of a network with an assignment.
+    folder: Where the artifacts go, one `NAME.safetensors` each.
+
+  Returns:
+    Rows for `COLUMNS`, float32 first; quantized ones also count how many test images the packed
+    file classifies unlike the training-side network ("disagreements", 0 by contract).
+  """
+  run, dataset = experiment.run, experiment.dataset
+  model, specs = run.model, run.specs
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  rows, networks = [], {}
+  for name, variables in quantized.items():
+    config = models.registry.config_of(model)
+    artifact = artifact_of("resnet", config, variables, specs)
+    path = folder / f"{name.replace(' ', '-')}.safetensors"
+    size = write_artifact(path, artifact)
+    networks[name] = network = runtime.load(path, dataset.image_shape)
+    packed = predict_packed(network, experiment.test_images())
+    parts = size_breakdown(artifact)
+    rows.append(
+      {
+        "name": name,
+        "accuracy": accuracy(packed, dataset.test.labels),
+        "disagreements": int(np.sum(packed != experiment.predict(variables, "quantized"))),
+        "mean_bits": float(mean_bits(artifact.assignment.bits, specs)),
+        "mean_bits_macs": float(mean_bits(artifact.assignment.bits, specs, "macs")),
+        "file_bytes": size,
+        "overhead_bytes": size - parts["codes"],
+        "sizes": parts,
+      }
+    )
+  plain = float_variables(trained, specs)
+  bytes_ = float32_bytes(plain)
+  first = {
+    "name": "float32",
+    "accuracy": experiment.accuracy(experiment.predict(plain, "float")),
+    "disagreements": 0,
+    "mean_bits": 32.0,
+    "mean_bits_macs": 32.0,
+    "file_bytes": bytes_,
+    "overhead_bytes": bytes_ - 4 * sum(s.weights for s in specs.values()),
+  }
+  rows = [first, *rows]
+  image = jax.device_put(experiment.test_images()[:1])
+  apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
+  plain = jax.device_put(plain)
+  latency = _latencies(lambda: apply(plain, image), networks, image, seconds=4.0)
+  for row in rows:
+    row["compression"] = bytes_ / row["file_bytes"]
+    row["latency_us"] = latency[row["name"]]
+    row["latency_peer_us"] = latency["float32"]
+  return rows
+
+
+def predict_packed(network: runtime.Network, images: np.ndarray, size: int = 250) -> np.ndarray:
+  """Classes that a packed network predicts for normalised images, int32[n]."""
+  apply = jax.jit(network.apply)
+  out = []
+  for i in range(0, len(images), size):
+    part = images[i : i + size]
+    padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+    out.append(np.argmax(np.asarray(apply(network.variables, padded)), -1)[: len(part)])
+  return np.concatenate(out)
+
+
+def channel_mix(variables: Mapping[str, Any], specs) -> dict[int, float]:
+  """Share of a network's weights at each level, pinned layers left out."""
+  totals: dict[int, float] = {}
+  for name, spec in specs.items():
+    if spec.pinned_bits is None:
+      bits = np.asarray(hnn.packing.get_path(variables["assignment"], name)["bits"])
+      for level, count in zip(*np.unique(bits, return_counts=True), strict=True):
+        weights = float(count) * spec.weights_per_channel
+        totals[int(level)] = totals.get(int(level), 0.0) + weights
+  return {p: n / sum(totals.values()) for p, n in sorted(totals.items())}
+
+
+def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
+  """ResNet-18 at 224x224 with random weights, every layer's channels in the shares of `mix`.
+
+  Latency only: the weights are random, so there is no accuracy to report.
+  """
+  model = models.create("resnet18")
+  image = jax.random.normal(jax.random.key(seed), (1, 224, 224, 3))
+  variables = dict(jax.jit(lambda x: model.init(jax.random.key(seed), x))(image))
+  specs = hnn.layer_specs(model, image)
+  bits = {}
+  for name, spec in specs.items():
+    if spec.pinned_bits is None:
+      edges = np.round(np.cumsum(list(mix.values())) * spec.in_channels).astype(int)
+      levels = np.array(list(mix))
+      bits[name] = levels[np.searchsorted(edges, np.arange(spec.in_channels), side="right")]
+  assignment = Assignment.create(specs, bits)
+  variables["assignment"] = assignment_collection(assignment, specs)
+  config = models.registry.config_of(model)
+  artifact = artifact_of("resnet", config, variables, specs)
+  network = runtime.build(artifact, image.shape[1:])
+  plain = float_variables(variables, specs)
+  apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
+  float_call = lambda: apply(plain, image)  # noqa: E731
+  plain = jax.tree.map(jnp.asarray, plain)
+  latency = _latencies(float_call, {"packed": network}, image, seconds=6.0)
+  size, peer = sum(size_breakdown(artifact).values()), float32_bytes(plain)
+  return {
+    "name": "ResNet-18 224x224, random weights, same mix",
+    "accuracy": None,
+    "mean_bits": float(mean_bits(assignment.bits, specs)),
+    "file_bytes": size,
+    "overhead_bytes": size - size_breakdown(artifact)["codes"],
+    "compression": peer / size,
+    "latency_us": latency["packed"],
+    "latency_peer_us": latency["float32"],
+  }

@@ -1,0 +1,168 @@
+"""A whole training run as data, and its execution: float, then uniform or heterogeneous levels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hetjax import models
+from hetjax import nn as hnn
+from hetjax.core import Assignment
+from hetjax.data import Batches, Dataset, load_dataset
+from hetjax.hardware import load_target
+from hetjax.learn import phases
+from hetjax.learn.budget import Budget
+from hetjax.learn.loop import LoopConfig, accuracy, predictions
+from hetjax.learn.optimizer import OptimizerConfig
+from hetjax.learn.regularizers import RegularizerConfig
+from hetjax.learn.step import PhaseConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """A training run.
+
+  Attributes:
+    data: Name of the data set.
+    model: Name of the model, see `models.MODELS`.
+    model_config: Overrides of the model's attributes; input-dependent ones are added from the data.
+    batch_size: Images per step.
+    seed: Of initialization, data order, augmentation and noise.
+    train: The float phase.
+    search: The phase that learns precisions.
+    finetune: The phase at fixed levels.
+    mean_bits: Budget of the assignment, pinned layers included.
+    by: What the mean is weighted by, "params" or "macs".
+    target: Name of the hardware target whose granules the assignment obeys, or None.
+    log_every: Steps between metrics.
+    checkpoint_every: Steps between checkpoints.
+  """
+
+  data: str
+  model: str
+  model_config: Mapping[str, Any]
+  batch_size: int
+  seed: int
+  train: PhaseConfig
+  search: PhaseConfig
+  finetune: PhaseConfig
+  mean_bits: float
+  by: str = "params"
+  target: str | None = None
+  log_every: int = 50
+  checkpoint_every: int = 500
+
+  def __post_init__(self):
+    least = 1.0
+    if not self.mean_bits >= least:
+      raise ValueError(f"mean_bits must be at least {least}, got {self.mean_bits}")
+
+
+def recipe_of(config: Mapping[str, Any]) -> Recipe:
+  """A `Recipe` from a plain nested mapping, as `experiments/configs` hold it.
+
+  Raises:
+    ValueError: a value is out of range.
+    TypeError: a field is unknown or missing.
+  """
+  config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+  train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
+  budget = Budget(quantity=f"mean_bits_{config['by']}", target=config["mean_bits"])
+  regularizers = tuple(
+    RegularizerConfig(**dict(r)) for r in search.pop("regularizers", ())
+  )
+  return Recipe(
+    **config,
+    train=_phase("float", "float", train),
+    search=_phase("search", "noise", search, budget=budget, regularizers=regularizers),
+    finetune=_phase("finetune", "quantized", finetune),
+  )
+
+
+def _phase(name: str, mode: str, fields: Mapping[str, Any], **more: Any) -> PhaseConfig:
+  fields = dict(fields)
+  own = {k: fields.pop(k) for k in ("steps", "label_smoothing") if k in fields}
+  return PhaseConfig(name=name, mode=mode, optimizer=OptimizerConfig(**fields), **own, **more)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """A recipe with its data and network made.
+
+  Attributes:
+    recipe: What to do.
+    dataset: The images.
+    run: Network, layers and batches, see `phases.Run`.
+  """
+
+  recipe: Recipe
+  dataset: Dataset
+  run: phases.Run
+
+  @classmethod
+  def create(
+    cls, recipe: Recipe, workdir: str | None = None, quiet: bool = False
+  ) -> Experiment:
+    """Loads the data and makes the network; trains nothing yet."""
+    dataset = load_dataset(recipe.data)
+    model = models.create(recipe.model, classes=dataset.classes, **recipe.model_config)
+    example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    run = phases.Run(
+      model=model,
+      specs=hnn.layer_specs(model, example),
+      batches=Batches(dataset, recipe.batch_size, seed=recipe.seed),
+      loop=LoopConfig(recipe.seed, recipe.log_every, recipe.checkpoint_every),
+      workdir=workdir,
+      settings=_settings(recipe),
+      quiet=quiet,
+    )
+    return cls(recipe, dataset, run)
+
+  def train_float(self) -> dict[str, Any]:
+    """Variables of the trained float network."""
+    return phases.train_float(self.run, self.recipe.train).variables
+
+  def heterogeneous(self, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables after search, assignment and finetuning, from the float network's."""
+    recipe = self.recipe
+    searched = phases.search(self.run, recipe.search, trained).variables
+    granules = None
+    if recipe.target is not None:
+      granules = {level.bits: level.granule for level in load_target(recipe.target).levels}
+    assignment = phases.assign_levels(
+      self.run, searched, mean_bits=recipe.mean_bits, by=recipe.by, granules=granules
+    )
+    return phases.finetune(self.run, recipe.finetune, searched, assignment).variables
+
+  def uniform(self, trained: Mapping[str, Any], level: int) -> dict[str, Any]:
+    """Variables of the uniform network, straight-through trained for as many steps as
+    `heterogeneous` takes in search and finetuning together."""
+    steps = self.recipe.search.steps + self.recipe.finetune.steps
+    phase = dataclasses.replace(self.recipe.finetune, name=f"uniform{level}", steps=steps)
+    assignment = Assignment.uniform(self.run.specs, level)
+    return phases.finetune(self.run, phase, trained, assignment).variables
+
+  def test_images(self) -> np.ndarray:
+    """The normalised test images, f32[n, h, w, c]."""
+    return self.dataset.normalize(self.dataset.test.images)
+
+  def predict(self, variables: Mapping[str, Any], mode: str) -> np.ndarray:
+    """Predicted classes of the test images, int32[n]."""
+    return predictions(self.run.model, variables, self.test_images(), mode)
+
+  def accuracy(self, predicted: np.ndarray) -> float:
+    """Test accuracy in percent."""
+    return accuracy(predicted, self.dataset.test.labels)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+  """What a resumed run must share with the one it resumes; intervals may change."""
+  settings = dataclasses.asdict(recipe)
+  for field in ("log_every", "checkpoint_every"):
+    del settings[field]
+  return jax.tree.map(lambda v: v if isinstance(v, bool | int | float | str) else str(v), settings)

@@ -1,0 +1,98 @@
+"""From an artifact to a network that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from hetjax import models
+from hetjax import nn as hnn
+from hetjax.pack import Artifact, ArtifactError, read_artifact
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+  """A packed network ready to run: `network(images)` gives logits.
+
+  Attributes:
+    artifact: What was loaded.
+    model: The Linen module.
+    variables: Its variables for packed mode, laid out for `implementation`.
+    implementation: Which implementation runs the packed ops; None picks the best.
+  """
+
+  artifact: Artifact
+  model: nn.Module
+  variables: dict[str, Any]
+  implementation: str | None = None
+
+  def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b classes"]:
+    """Logits of normalised images; usable under `jit`."""
+    return self.apply(self.variables, images)
+
+  def apply(self, variables: dict[str, Any], images: Float[Array, "b h w c"]) -> Array:
+    """As a call, with the variables as an argument: for `jit` without baking them in."""
+    return self.model.apply(
+      variables, images, mode="packed", implementation=self.implementation
+    )
+
+
+def build(
+  artifact: Artifact, image_shape: tuple[int, int, int], implementation: str | None = None
+) -> Network:
+  """Makes the network of an artifact and checks that the artifact holds exactly its variables.
+
+  Args:
+    artifact: A packed network.
+    image_shape: (height, width, channels) of its images.
+    implementation: Of the packed ops.
+
+  Raises:
+    ArtifactError: the model is unknown, or layers or tensors are missing, foreign or of another
+      shape than the model's.
+  """
+  try:
+    model = models.create(artifact.model_name, **dict(artifact.model_config))
+    example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    specs = hnn.layer_specs(model, example)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
+  except (TypeError, ValueError, ZeroDivisionError) as error:
+    raise ArtifactError(f"model {artifact.model_name!r} cannot be made: {error}") from error
+  _check_layers(artifact, specs)
+  wanted = hnn.packing.other_leaves(shapes, specs)
+  have = {path: np.shape(value) for path, value in artifact.tensors.items()}
+  want = {path: tuple(leaf.shape) for path, leaf in wanted.items()}
+  for path in sorted(set(have) | set(want)):
+    if have.get(path) != want.get(path):
+      raise ArtifactError(
+        f"tensor {path!r}: the model needs {want.get(path)}, the file has {have.get(path)}"
+      )
+  variables = hnn.prepare(hnn.variables_of(artifact), implementation)
+  return Network(artifact, model, variables, implementation)
+
+
+def _check_layers(artifact: Artifact, specs) -> None:
+  for name in sorted(set(specs) | set(artifact.layers)):
+    if name not in specs or name not in artifact.layers:
+      where = "model" if name not in specs else "file"
+      raise ArtifactError(f"layer {name!r}: the {where} does not have it")
+    have, want = artifact.layers[name].spec, specs[name]
+    # Positions depend on the image at hand and change nothing about the weights.
+    if dataclasses.replace(have, positions=want.positions) != want:
+      raise ArtifactError(f"layer {name!r}: the model needs {want}, the file has {have}")
+
+
+def load(
+  path: str | os.PathLike[str],
+  image_shape: tuple[int, int, int],
+  implementation: str | None = None,
+) -> Network:
+  """Reads an artifact file and builds its network; see `build` and `pack.read_artifact`."""
+  return build(read_artifact(path), image_shape, implementation)

@@ -1,0 +1,75 @@
+/* C interface of the CPU engine. Single-threaded; needs neither JAX nor XLA.
+ *
+ * Functions that can fail return 0 on success; otherwise they return 1 and write a message of at
+ * most error_size bytes, zero-terminated, to error. Nothing is written to outputs on failure.
+ * Sizes are in bytes for uint8_t data and in elements otherwise; they are checked. */
+#ifndef HETJAX_XLA_CPU_CORE_HETJAX_CPU_H_
+#define HETJAX_XLA_CPU_CORE_HETJAX_CPU_H_
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HETJAX_CPU_API __attribute__((visibility("default")))
+
+/* A layer. bits: level of every input channel; levels: the palette, increasing. */
+typedef struct hetjax_cpu_layer {
+  const int32_t* bits;
+  int64_t channels;
+  const int32_t* levels;
+  int64_t num_levels;
+  int64_t groups;
+  int64_t kernel_height;
+  int64_t kernel_width;
+  int64_t outputs;
+} hetjax_cpu_layer;
+
+/* padding: top, bottom, left, right. */
+typedef struct hetjax_cpu_geometry {
+  int64_t batch, height, width;
+  int64_t strides[2];
+  int64_t padding[4];
+  int64_t kernel_dilation[2];
+} hetjax_cpu_geometry;
+
+/* Compiler that built the library, with its version. */
+HETJAX_CPU_API const char* hetjax_cpu_compiler(void);
+/* Instruction sets that can run here, slowest first, separated by commas. */
+HETJAX_CPU_API const char* hetjax_cpu_isas(void);
+/* Forces one for the process; NULL or "" lifts it. */
+HETJAX_CPU_API int hetjax_cpu_force_isa(const char* name, char* error, int64_t error_size);
+/* The forced one, or "". */
+HETJAX_CPU_API const char* hetjax_cpu_forced_isa(void);
+/* The one that runs; fails if HETJAX_CPU_ISA names one that cannot. */
+HETJAX_CPU_API int hetjax_cpu_active_isa(const char** name, char* error, int64_t error_size);
+
+/* Bytes of the prepared weights. */
+HETJAX_CPU_API int hetjax_cpu_storage_bytes(const hetjax_cpu_layer* layer, int64_t* bytes,
+                                            char* error, int64_t error_size);
+/* Weight file bytes -> prepared weights and corrections int32[taps * outputs]. */
+HETJAX_CPU_API int hetjax_cpu_relayout(const hetjax_cpu_layer* layer, const uint8_t* file,
+                                       int64_t file_size, uint8_t* storage, int64_t storage_size,
+                                       int32_t* corrections, int64_t corrections_size, char* error,
+                                       int64_t error_size);
+/* x float[positions * channels] -> records; groups, kernel and outputs of the layer are ignored. */
+HETJAX_CPU_API int hetjax_cpu_quantize_pack(const hetjax_cpu_layer* layer, const float* x,
+                                            int64_t positions, float inv_beta, int is_signed,
+                                            uint8_t* records, int64_t records_size, char* error,
+                                            int64_t error_size);
+/* Convolution; scale and bias are both NULL (out is int32_t accumulators) or both float[outputs]
+ * (out is float). out_size counts elements. */
+HETJAX_CPU_API int hetjax_cpu_conv(const hetjax_cpu_layer* layer,
+                                   const hetjax_cpu_geometry* geometry, const uint8_t* records,
+                                   int64_t records_size, const uint8_t* storage,
+                                   int64_t storage_size, const int32_t* corrections,
+                                   int64_t corrections_size, const float* scale, const float* bias,
+                                   int is_signed, void* out, int64_t out_size, char* error,
+                                   int64_t error_size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HETJAX_XLA_CPU_CORE_HETJAX_CPU_H_ */

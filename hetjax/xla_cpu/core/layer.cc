@@ -1,0 +1,92 @@
+#include "layer.h"
+
+#include "error.h"
+
+namespace hetjax {
+
+RecordLayout::RecordLayout(const int32_t* bits, int64_t channel_count, const int32_t* level_list,
+                           int64_t num_levels)
+    : channels(channel_count) {
+  CheckRange("channels", channels, 1, kMaxExtent);
+  CheckRange("number of palette levels", num_levels, 1, 3);
+  for (int64_t i = 0; i < num_levels; ++i) {
+    const int32_t level = level_list[i];
+    if (level != 1 && level != 2 && level != 4 && level != 8) {
+      Refuse("palette levels must be among 1, 2, 4, 8, got ", level);
+    }
+    if (i > 0 && level <= level_list[i - 1]) {
+      Refuse("palette levels must increase, got ", level, " after ", level_list[i - 1]);
+    }
+    levels.insert(levels.begin(), level);
+  }
+  of.resize(levels.size());
+  for (int64_t c = 0; c < channels; ++c) {
+    size_t level = 0;
+    while (level < levels.size() && levels[level] != bits[c]) ++level;
+    if (level == levels.size()) {
+      Refuse("bits of channel ", c, " must be a level of the palette, got ", bits[c]);
+    }
+    of[level].push_back(static_cast<int32_t>(c));
+  }
+  for (size_t l = 0; l < levels.size(); ++l) {
+    segment.push_back(record_bytes);
+    record_bytes += (static_cast<int64_t>(of[l].size()) * levels[l] + 31) / 32 * 4;
+  }
+}
+
+Layer::Layer(const LayerSpec& spec)
+    : RecordLayout(spec.bits, spec.channels, spec.levels, spec.num_levels),
+      groups(spec.groups),
+      kernel_height(spec.kernel_height),
+      kernel_width(spec.kernel_width),
+      outputs(spec.outputs) {
+  CheckRange("groups", groups, 1, channels);
+  CheckRange("kernel height", kernel_height, 1, kMaxExtent);
+  CheckRange("kernel width", kernel_width, 1, kMaxExtent);
+  CheckRange("output channels", outputs, 1, kMaxExtent);
+  if (channels % groups) Refuse("groups must divide ", channels, " channels, got ", groups);
+  if (outputs % groups) Refuse("groups must divide ", outputs, " output channels, got ", groups);
+  taps = CheckedProduct("kernel", kernel_height, kernel_width);
+  CheckRange("kernel taps", taps, 1, kMaxExtent);
+  channels_per_group = channels / groups;
+  outputs_per_group = outputs / groups;
+  blocks_per_group = (outputs_per_group + kBlock - 1) / kBlock;
+  depthwise = channels_per_group == 1;
+
+  parts.resize(static_cast<size_t>(groups) * levels.size());
+  for (size_t l = 0; l < levels.size(); ++l) {
+    for (const int32_t c : of[l]) {
+      parts[static_cast<size_t>(c / channels_per_group) * levels.size() + l].count += 1;
+    }
+  }
+  std::vector<int64_t> seen(levels.size(), 0);
+  for (int64_t g = 0; g < groups; ++g) {
+    int64_t units = 0;
+    for (size_t l = 0; l < levels.size(); ++l) {
+      Part& part = parts[static_cast<size_t>(g) * levels.size() + l];
+      const int64_t per_unit = levels[l] == 1 ? 32 : 4;
+      part.first = seen[l];
+      part.units = (part.count + per_unit - 1) / per_unit;
+      part.offset = units;
+      seen[l] += part.count;
+      units += part.units;
+      const int64_t bits = CheckedProduct("weight row", taps, part.count * levels[l]);
+      file_bytes += CheckedProduct("weight file", (bits + 7) / 8, outputs_per_group);
+    }
+    group_units.push_back(units);
+    group_offset.push_back(row_units);
+    group_storage.push_back(storage_bytes);
+    row_units += units;
+    if (!depthwise) {
+      CheckRange("kernel units", CheckedProduct("kernel units", taps, units), 1, kMaxExtent);
+      storage_bytes += CheckedProduct("prepared weights", taps * units,
+                                      blocks_per_group * kUnitBytes);
+    }
+  }
+  if (depthwise) {
+    row_units = outputs;
+    storage_bytes = CheckedProduct("prepared weights", taps, outputs * 4);
+  }
+}
+
+}  // namespace hetjax

@@ -1,0 +1,63 @@
+"""The engine's shared library: found, loaded and registered with XLA once per process."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+import jax
+
+LIBRARY_VARIABLE = "HETJAX_CPU_LIBRARY"
+TARGETS = ("hetjax_relayout", "hetjax_quantize_pack", "hetjax_conv")
+_ERROR_BYTES = 512
+
+
+def path() -> Path:
+  """The library's file: the one that `HETJAX_CPU_LIBRARY` names, or the package's own."""
+  named = os.environ.get(LIBRARY_VARIABLE)
+  return Path(named) if named else Path(__file__).parent / "libhetjax_cpu.so"
+
+
+@functools.cache
+def load() -> ctypes.CDLL | str:
+  """The loaded library with its targets registered, or the reason why there is none."""
+  file = path()
+  if not file.is_file():
+    return f"the engine is not built: {file.name} is missing ({file.parent})"
+  try:
+    library = ctypes.CDLL(str(file))
+    for target in TARGETS:
+      handler = jax.ffi.pycapsule(getattr(library, target))
+      jax.ffi.register_ffi_target(target, handler, platform="cpu")
+    library.hetjax_cpu_compiler.restype = ctypes.c_char_p
+    library.hetjax_cpu_isas.restype = ctypes.c_char_p
+    library.hetjax_cpu_forced_isa.restype = ctypes.c_char_p
+  except (OSError, AttributeError) as error:
+    return f"the engine {file} cannot be loaded: {error}"
+  return library
+
+
+def require() -> ctypes.CDLL:
+  """The loaded library.
+
+  Raises:
+    RuntimeError: it cannot be loaded; the message says why.
+  """
+  library = load()
+  if isinstance(library, str):
+    raise RuntimeError(library)
+  return library
+
+
+def call(function: str, *arguments) -> None:
+  """Calls a function of the C interface that reports errors.
+
+  Raises:
+    RuntimeError: it failed, with its message.
+  """
+  message = ctypes.create_string_buffer(_ERROR_BYTES)
+  size = ctypes.c_int64(_ERROR_BYTES)
+  if getattr(require(), function)(*arguments, message, size):
+    raise RuntimeError(message.value.decode())

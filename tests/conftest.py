@@ -1,0 +1,29 @@
+"""Options and settings that hold for every test."""
+
+from __future__ import annotations
+
+import hypothesis
+
+# The same examples on every run: a failure is the change's, never the dice's.
+hypothesis.settings.register_profile("hetjax", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("hetjax")
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--install",
+    action="store_true",
+    help="run only the tests that install the package into fresh environments (minutes, network)",
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  """Keeps installing out of `make test`, and everything else out of the installation checks."""
+  wanted = config.getoption("--install")
+  kept, dropped = [], []
+  for item in items:
+    chosen = (item.get_closest_marker("install") is not None) == wanted
+    (kept if chosen else dropped).append(item)
+  items[:] = kept
+  if dropped:
+    config.hook.pytest_deselected(items=dropped)

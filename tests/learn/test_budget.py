@@ -1,0 +1,107 @@
+"""Budgets: measures, ramp, multiplier, and that dual ascent holds a budget."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hetjax.core import LayerSpec, Palette
+from hetjax.hardware import load_target, target_names
+from hetjax.learn.budget import (
+  Budget,
+  measure,
+  penalty,
+  ramped_target,
+  step_multiplier,
+  unit,
+  update_multiplier,
+)
+from hetjax.learn.regularizers import target_cycles
+
+SPECS = {
+  "a": LayerSpec("a", (3, 3, 4, 5), 1, Palette(), False, None, 7),
+  "b": LayerSpec("b", (1, 1, 2, 8), 1, Palette((8,)), False, 8, 1),
+}
+BITS = {"a": jnp.array([1.0, 2.0, 3.0, 4.0]), "b": jnp.full(2, 8.0)}
+
+
+def test_measures():
+  params, macs = (45 * 10 + 8 * 16) / 196, (315 * 10 + 8 * 16) / 1276
+  assert float(measure(Budget("mean_bits_params", 2), BITS, SPECS)) == pytest.approx(params)
+  assert float(measure(Budget("mean_bits_macs", 2), BITS, SPECS)) == pytest.approx(macs)
+  files = Budget("file_bytes", 100, overhead_bytes=11)
+  assert float(measure(files, BITS, SPECS)) == pytest.approx((45 * 10 + 8 * 16) / 8 + 11)
+  assert unit(files, SPECS) == 196 / 8
+  machine = load_target(target_names()[0])
+  cycles = Budget("target_cycles", 0.5, machine=machine)
+  expected = float(target_cycles(BITS, SPECS, target=machine))
+  assert float(measure(cycles, BITS, SPECS)) == expected
+
+
+def test_ramp():
+  assert float(ramped_target(4.0, 2.0, 0.0, 0.6)) == 4.0
+  assert float(ramped_target(4.0, 2.0, 0.3, 0.6)) == pytest.approx(3.0)
+  assert float(ramped_target(4.0, 2.0, 0.6, 0.6)) == pytest.approx(2.0, abs=1e-6)
+  assert float(ramped_target(4.0, 2.0, 1.0, 0.6)) == 2.0
+  assert float(ramped_target(4.0, 2.0, 0.0, 0.0)) == 2.0
+  assert float(ramped_target(1.5, 2.0, 0.0, 0.6)) == 2.0
+
+
+def test_multiplier_rises_falls_and_stops_at_zero():
+  update = jax.jit(update_multiplier)
+  assert float(update(1.0, 3.0, 2.0, 0.1)) == pytest.approx(1.1)
+  assert float(update(1.0, 1.0, 2.0, 0.1)) == pytest.approx(0.9)
+  assert float(update(0.05, 1.0, 2.0, 0.1)) == 0.0
+
+
+def test_file_bytes_step_like_mean_bits():
+  """The same excess in bits per weight moves the multiplier equally, whatever the unit."""
+  mean = Budget("mean_bits_params", 2.0)
+  files = Budget("file_bytes", 2.0 * 196 / 8)
+  steps = [
+    step_multiplier(b, 0.3, measure(b, BITS, SPECS), measure(b, BITS, SPECS), 0.9, SPECS)
+    for b in (mean, files)
+  ]
+  np.testing.assert_allclose(steps[0], steps[1], rtol=1e-5)
+  assert float(steps[0]) > 0.3
+  np.testing.assert_allclose(
+    penalty(mean, 0.3, BITS, SPECS), penalty(files, 0.3, BITS, SPECS), rtol=1e-5
+  )
+
+
+def test_dual_ascent_settles_on_the_budget():
+  """A toy task that wants six bits everywhere ends at the budget of two."""
+  specs = {"a": SPECS["a"]}
+  budget = Budget("mean_bits_params", 2.0, rate=0.02)
+
+  @jax.jit
+  def step(bits, multiplier, fraction):
+    def loss(b):
+      return jnp.mean((b - 6.0) ** 2) + penalty(budget, multiplier, {"a": b}, specs)
+
+    value = measure(budget, {"a": bits}, specs)
+    multiplier = step_multiplier(budget, multiplier, value, 5.0, fraction, specs)
+    return bits - 0.2 * jax.grad(loss)(bits), multiplier
+
+  bits, multiplier = jnp.full(4, 5.0), jnp.float32(0.0)
+  for i in range(2000):
+    bits, multiplier = step(bits, multiplier, i / 2000)
+  assert float(bits.mean()) == pytest.approx(2.0, abs=0.05)
+  assert float(multiplier) == pytest.approx(8.0, abs=0.3)
+
+
+@pytest.mark.parametrize(
+  ("kwargs", "message"),
+  [
+    ({"quantity": "bytes", "target": 1}, "quantity must be among"),
+    ({"quantity": "file_bytes", "target": 0}, "target must be positive"),
+    ({"quantity": "file_bytes", "target": float("inf")}, "target must be positive"),
+    ({"quantity": "file_bytes", "target": 1, "rate": -1}, "rate must be positive"),
+    ({"quantity": "file_bytes", "target": 1, "ramp_fraction": 1.5}, "ramp_fraction must be in"),
+    ({"quantity": "file_bytes", "target": 1, "overhead_bytes": -1}, "must not be negative"),
+    ({"quantity": "target_cycles", "target": 1}, "machine must be given"),
+  ],
+)
+def test_bad_budgets_are_refused(kwargs, message):
+  with pytest.raises(ValueError, match=message):
+    Budget(**kwargs)
