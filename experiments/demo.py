@@ -48,7 +48,8 @@ def main(argv):
   print(f"mix of its weights, first and last layer (8-bit) apart: {shares}")
   unlike = sum(row.get("disagreements", 0) for row in rows)
   print(f"test images that a packed file classifies unlike training: {unlike}")
-  print(f"look inside: python -m hetjax inspect {os.path.relpath(folder)}/heterogeneous.safetensors")
+  artifact = os.path.join(os.path.relpath(folder), "heterogeneous.safetensors")
+  print(f"look inside: python -m hetjax inspect {artifact}")
   seconds = time.monotonic() - begun
   print(f"took {seconds:.0f} s")
   write_json(

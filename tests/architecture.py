@@ -88,8 +88,10 @@ def parse_build(text: str) -> dict[str, Target]:
     if call.args or any(k.arg is None for k in call.keywords):
       raise ValueError(f"BUILD line {statement.lineno} must have named arguments only")
     values = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    files = [f for key in ("srcs", "hdrs", "data") for f in values.get(key, ())]
-    deps = [d.removeprefix(":") for d in values.get("deps", ())]
+    entries = [f for key in ("srcs", "hdrs", "data") for f in values.get(key, ())]
+    files = [f for f in entries if not f.startswith(":")]
+    labels = [f for f in entries if f.startswith(":")] + values.get("deps", [])
+    deps = [label.removeprefix(":") for label in labels]
     if values["name"] in targets:
       raise ValueError(f"BUILD line {statement.lineno} repeats the name {values['name']!r}")
     targets[values["name"]] = Target(call.func.id, values["name"], tuple(files), tuple(deps))

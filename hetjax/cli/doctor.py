@@ -35,9 +35,14 @@ def _implementations() -> list[dict[str, Any]]:
 def _instruction_sets() -> list[dict[str, Any]]:
   if not xla_cpu.available()[0]:
     return []
+  runnable = xla_cpu.isas()
   return [
-    {"what": f"xla_cpu {isa}", "runs": not reason, "detail": reason or "yes"}
-    for isa, reason in xla_cpu.isas().items()
+    {
+      "what": f"xla_cpu {isa}",
+      "runs": isa in runnable,
+      "detail": "yes" if isa in runnable else "this processor lacks its instructions",
+    }
+    for isa in xla_cpu.ISAS
   ]
 
 

@@ -42,9 +42,7 @@ def flush_subnormals(x: Float[Array, "*n"], xp=jnp) -> Float[Array, "*n"]:
   return xp.where(xp.abs(x) < xp.float32(_TINY), xp.float32(0.0), x)
 
 
-def to_grid(
-  x: Float[Array, "*n"], inv_scale: Float[Array, ""], xp=jnp
-) -> Float[Array, "*n"]:
+def to_grid(x: Float[Array, "*n"], inv_scale: Float[Array, ""], xp=jnp) -> Float[Array, "*n"]:
   """Values in grid units: times the float32 reciprocal of their scale, rounded once."""
   return flush_subnormals(x, xp) * inv_scale
 

@@ -39,7 +39,7 @@ def load_cifar10(
     TRAIN_FILES + TEST_FILES,
     search_path("cifar-10-batches-bin", data_dir),
     "CIFAR-10",
-    "get the archive 'CIFAR-10 binary version' from its home page "
+    "download the archive 'CIFAR-10 binary version' from its home page "
     "(www.cs.toronto.edu/~kriz/cifar.html), unpack it, and set HETJAX_DATA_DIR to the directory "
     "that holds cifar-10-batches-bin",
   )

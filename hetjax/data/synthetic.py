@@ -1,4 +1,4 @@
-"""A made-up classification task that needs no file: noisy, shifted prototypes."""
+"""A made-up classification task that needs no file: noisy, shifted patterns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hetjax.data import random
 from hetjax.data.augment import Augment
 from hetjax.data.dataset import Dataset, Split, create_dataset
 
-_NOISE = 48.0  # image units (0..255); prototypes have a contrast of about 74
+_NOISE = 48.0  # image units (0..255); patterns have a contrast of about 74
 
 
 def load_synthetic(
@@ -19,17 +19,17 @@ def load_synthetic(
   classes: int = 10,
   seed: int = 0,
 ) -> Dataset:
-  """A random prototype per class, plus noise for every image; classes take turns.
+  """A random pattern per class, plus noise for every image; classes take turns.
 
   Args:
     train_size: Training and validation images together (a tenth are for validation).
     test_size: Test images.
     image_shape: Height, width, channels.
     classes: Number of classes, at least 2.
-    seed: Of prototypes and noise.
+    seed: Of patterns and noise.
 
   Returns:
-    Images uint8[N, *image_shape]. The nearest prototype classifies almost all of them correctly.
+    Images uint8[N, *image_shape]. The nearest pattern classifies almost all of them correctly.
 
   Raises:
     ValueError: fewer than two classes, or too few images for ten of each class in training and one
@@ -43,15 +43,15 @@ def load_synthetic(
       f"got {train_size} and {test_size}"
     )
   pixels = int(np.prod(image_shape))
-  prototypes = random.uniform(seed, random.SYNTHETIC, 0, classes * pixels) * 255
-  prototypes = prototypes.reshape(classes, *image_shape)
+  patterns = random.uniform(seed, random.SYNTHETIC, 0, classes * pixels) * 255
+  patterns = patterns.reshape(classes, *image_shape)
 
   def make(size: int, index: int) -> Split:
     labels = np.arange(size, dtype=np.int32) % classes
     # The sum of four uniforms, centred and scaled to unit variance: near enough to normal.
     noise = random.uniform(seed, random.SYNTHETIC, index, 4 * size * pixels)
     noise = (noise.reshape(4, size, *image_shape).sum(0) - 2.0) * np.sqrt(3.0)
-    images = np.clip(np.rint(prototypes[labels] + _NOISE * noise), 0, 255)
+    images = np.clip(np.rint(patterns[labels] + _NOISE * noise), 0, 255)
     return Split(images.astype(np.uint8), labels)
 
   return create_dataset("synthetic", make(train_size, 1), make(test_size, 2), classes, Augment())

@@ -11,6 +11,7 @@ from flax.linen.dtypes import promote_dtype as linen_promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from hetjax.core import geometry
 from hetjax.core.layers import LayerSpec
 from hetjax.nn.quantized import QuantizedLayer
 from hetjax.ops import convolution
@@ -93,10 +94,10 @@ class Conv(QuantizedLayer):
 
   features: int
   kernel_size: int | Sequence[int]
-  strides: None | int | Sequence[int] = 1
+  strides: int | Sequence[int] | None = 1
   padding: Any = "SAME"
-  input_dilation: None | int | Sequence[int] = 1
-  kernel_dilation: None | int | Sequence[int] = 1
+  input_dilation: int | Sequence[int] | None = 1
+  kernel_dilation: int | Sequence[int] | None = 1
   feature_group_count: int = 1
   use_bias: bool = True
   mask: Array | None = None
@@ -111,7 +112,7 @@ class Conv(QuantizedLayer):
   preferred_element_type: Any = None
 
   def layer_spec(self, x: Sequence[int], y: Sequence[int]) -> LayerSpec:
-    kernel = convolution.pair(self.kernel_size, "kernel_size")
+    kernel = geometry.pair(self.kernel_size, "kernel_size")
     return LayerSpec(
       name=self.name_in_tree,
       kernel_shape=(*kernel, x[-1] // self.feature_group_count, self.features),
@@ -123,14 +124,14 @@ class Conv(QuantizedLayer):
     )
 
   def _geometry(self, shape: Sequence[int]) -> dict:
-    kernel = convolution.pair(self.kernel_size, "kernel_size")
-    strides = convolution.pair(self.strides or 1, "strides")
-    dilation = convolution.pair(self.kernel_dilation or 1, "kernel_dilation")
-    input_dilation = convolution.pair(self.input_dilation or 1, "input_dilation")
+    kernel = geometry.pair(self.kernel_size, "kernel_size")
+    strides = geometry.pair(self.strides or 1, "strides")
+    dilation = geometry.pair(self.kernel_dilation or 1, "kernel_dilation")
+    input_dilation = geometry.pair(self.input_dilation or 1, "input_dilation")
     image = tuple((n - 1) * d + 1 for n, d in zip(shape[1:3], input_dilation, strict=True))
     return {
       "strides": strides,
-      "padding": convolution.explicit_padding(self.padding, image, kernel, strides, dilation),
+      "padding": geometry.explicit_padding(self.padding, image, kernel, strides, dilation),
       "kernel_dilation": dilation,
       "input_dilation": input_dilation,
     }
@@ -151,37 +152,37 @@ class Conv(QuantizedLayer):
   @nn.compact
   def __call__(self, inputs: Float[Array, "b h w c"]) -> Float[Array, "b ho wo n"]:
     self._check(inputs)
-    geometry = self._geometry(inputs.shape)
-    kernel = convolution.pair(self.kernel_size, "kernel_size")
-    size = convolution.output_size(
+    window = self._geometry(inputs.shape)
+    kernel = geometry.pair(self.kernel_size, "kernel_size")
+    size = geometry.output_size(
       inputs.shape[1:3],
       kernel,
-      geometry["strides"],
-      geometry["padding"],
-      geometry["kernel_dilation"],
+      window["strides"],
+      window["padding"],
+      window["kernel_dilation"],
     )
     spec = self.layer_spec(inputs.shape, (inputs.shape[0], *size, self.features))
     if self.mode == "packed":
-      if geometry.pop("input_dilation") != (1, 1):
+      if window.pop("input_dilation") != (1, 1):
         raise ValueError("input_dilation must be 1 in packed mode")
-      return self.execute_packed(inputs, spec, **geometry)
+      return self.execute_packed(inputs, spec, **window)
     custom = self.conv_general_dilated or (
       self.conv_general_dilated_cls() if self.conv_general_dilated_cls else None
     )
 
     def contract(x, kernel):
       if self.mode != "float":
-        return convolution.convolve(x, kernel, groups=spec.groups, **geometry)
+        return convolution.convolve(x, kernel, groups=spec.groups, **window)
       x, kernel = self.promote_dtype(x, kernel, dtype=self.dtype)
       if custom is None and self.precision is None and self.preferred_element_type is None:
-        return convolution.convolve(x, kernel, groups=spec.groups, **geometry)
+        return convolution.convolve(x, kernel, groups=spec.groups, **window)
       return (custom or lax.conv_general_dilated)(
         x,
         kernel,
-        geometry["strides"],
-        geometry["padding"],
-        lhs_dilation=geometry["input_dilation"],
-        rhs_dilation=geometry["kernel_dilation"],
+        window["strides"],
+        window["padding"],
+        lhs_dilation=window["input_dilation"],
+        rhs_dilation=window["kernel_dilation"],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=spec.groups,
         precision=self.precision,

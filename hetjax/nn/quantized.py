@@ -108,19 +108,19 @@ class QuantizedLayer(nn.Module, kw_only=True):
     channels, features = spec.in_channels, spec.out_channels
     kernel = self.param("kernel", kernel_init, kernel_shape, param_dtype)
     bias = self.param("bias", bias_init, (features,), param_dtype) if bias_init else None
-    if self.mode == "float" and not self.is_initializing() and not self.has_variable(
-      "params", "alpha"
+    if (
+      self.mode == "float"
+      and not self.is_initializing()
+      and not self.has_variable("params", "alpha")
     ):  # an ordinary float checkpoint
-      y = contract(x, kernel)
-      return y if bias is None else y + bias
+      return _plus(contract(x, kernel), bias)
     alpha = self.param("alpha", nn.initializers.ones_init(), (features,), jnp.float32)
     beta = self.param("beta", nn.initializers.ones_init(), (), jnp.float32)
     if self.pinned_bits is None and self.is_initializing():
       self.variable("precision", "s", lambda: jnp.full((channels,), INITIAL_S, jnp.float32))
     if self.mode == "float":
       self.sow("intermediates", "input", x)
-      y = contract(x, kernel * alpha)
-      return y if bias is None else y + bias
+      return _plus(contract(x, (kernel * alpha).astype(kernel.dtype)), bias)
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
     if self.mode == "noise" and self.pinned_bits is None:
       s = self.read("precision", "s", "noise")
@@ -190,6 +190,11 @@ class QuantizedLayer(nn.Module, kw_only=True):
     if self.is_mutable_collection("intermediates"):
       self.sow("intermediates", "accumulator", op(a, weights, **common).astype(jnp.float32))
     return op(a, weights, scale, bias, **common)
+
+
+def _plus(y: Array, bias: Array | None) -> Array:
+  """Adds a bias in the type of `y`, which is float mode's `dtype`."""
+  return y if bias is None else y + bias.astype(y.dtype)
 
 
 def per_weight(channel_values: Array, spec: LayerSpec) -> Array:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from hetjax.ops import convolution, dispatch, reference
+from hetjax.core import geometry
+from hetjax.ops import dispatch, reference
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights
 from hetjax.xla_cpu import call as cpu
@@ -121,15 +122,15 @@ def packed_conv(
   _require("a", a, jnp.uint8, (None, None, None, weights.layout.record_bytes))
   kh, kw, _, n = weights.kernel_shape
   _check_epilogue(scale, bias, n)
-  strides = convolution.pair(strides, "strides")
-  dilation = convolution.pair(kernel_dilation, "kernel_dilation")
-  pads = convolution.explicit_padding(padding, a.shape[1:3], (kh, kw), strides, dilation)
-  geometry = {"signed": signed, "strides": strides, "padding": pads, "kernel_dilation": dilation}
+  strides = geometry.pair(strides, "strides")
+  dilation = geometry.pair(kernel_dilation, "kernel_dilation")
+  pads = geometry.explicit_padding(padding, a.shape[1:3], (kh, kw), strides, dilation)
+  window = {"signed": signed, "strides": strides, "padding": pads, "kernel_dilation": dilation}
   if chosen == "xla_cpu":
     if weights.storage == "file":
       weights = cpu.relayout(weights)
-    return cpu.conv(a, weights, scale, bias, **geometry)
-  t = reference.conv_accumulator(a, weights, **geometry)
+    return cpu.conv(a, weights, scale, bias, **window)
+  t = reference.conv_accumulator(a, weights, **window)
   return t if scale is None else reference.epilogue(t, scale, bias)
 
 

@@ -22,7 +22,7 @@ def _bits(value: int) -> int:
   return max(0, (value - 1).bit_length())
 
 
-def _digits(x: Int[Array, "..."], largest: int, width: int) -> list[tuple[Array, int]]:
+def _digits(x: Int[Array, ...], largest: int, width: int) -> list[tuple[Array, int]]:
   """Digits of `width` bits as float32, with their shifts; the last one carries the sign."""
   out, shift, left = [], 0, _bits(largest + 1)
   while left > width:
@@ -34,13 +34,13 @@ def _digits(x: Int[Array, "..."], largest: int, width: int) -> list[tuple[Array,
 
 def int32_accumulator(
   contract: Bilinear,
-  a: Float[Array, "..."],
-  w: Float[Array, "..."],
+  a: Float[Array, ...],
+  w: Float[Array, ...],
   *,
   length: int,
   a_max: int,
   w_max: int,
-) -> Int[Array, "..."]:
+) -> Int[Array, ...]:
   """`contract(a, w)` as exact int32.
 
   Args:
@@ -71,13 +71,13 @@ def int32_accumulator(
 
 def float_accumulator(
   contract: Bilinear,
-  a: Float[Array, "..."],
-  w: Float[Array, "..."],
+  a: Float[Array, ...],
+  w: Float[Array, ...],
   *,
   length: int,
   a_max: int,
   w_max: int,
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
   """`float32(int32_accumulator(...))`, differentiable: gradients are those of `contract`."""
   if length * a_max * w_max < 1 << _EXACT_BITS:
     return contract(a, w)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hetjax.core import quantize
-from hetjax.ops.convolution import Pads, output_size
+from hetjax.core.geometry import Pads, output_size
+from hetjax.pack.activations import pack_activations, unpack_activations
 from hetjax.pack.layout import ChannelLayout
-from hetjax.pack.weights import (
-  PackedWeights,
-  pack_activations,
-  unpack_activations,
-  unpack_weights,
-)
+from hetjax.pack.weights import PackedWeights, unpack_weights
 
 
 def quantize_pack(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from hetjax.core import quantize
+from hetjax.core.geometry import Pads
 from hetjax.ops import convolution, exact
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights
@@ -115,7 +116,7 @@ def conv_accumulator(
   *,
   signed: bool,
   strides: tuple[int, int],
-  padding: convolution.Pads,
+  padding: Pads,
   kernel_dilation: tuple[int, int],
 ) -> Int[Array, "b ho wo n"]:
   """The exact int32 accumulator T of a convolution on packed operands."""

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 from hetjax.xla_cpu import library
 
-__all__ = ["active_isa", "available", "compiler", "force_isa", "isas"]
+ISAS = ("scalar", "avx2", "avx512")
+
+__all__ = ["ISAS", "active_isa", "available", "compiler", "force_isa", "isas"]
 
 
 def available() -> tuple[bool, str]:

@@ -164,10 +164,13 @@ ffi::Error ConvHandler(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> records,
 }  // namespace
 }  // namespace hetjax
 
-#define HETJAX_EXPORT __attribute__((visibility("default")))
-HETJAX_EXPORT XLA_FFI_DECLARE_HANDLER_SYMBOL(hetjax_relayout);
-HETJAX_EXPORT XLA_FFI_DECLARE_HANDLER_SYMBOL(hetjax_quantize_pack);
-HETJAX_EXPORT XLA_FFI_DECLARE_HANDLER_SYMBOL(hetjax_conv);
+// The library hides its symbols but for the C interface and these, which Python looks up by name.
+#define HETJAX_EXPORT_HANDLER(name)                                      \
+  extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* name( \
+      XLA_FFI_CallFrame* call_frame)
+HETJAX_EXPORT_HANDLER(hetjax_relayout);
+HETJAX_EXPORT_HANDLER(hetjax_quantize_pack);
+HETJAX_EXPORT_HANDLER(hetjax_conv);
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(hetjax_relayout, hetjax::RelayoutHandler,
                               ffi::Ffi::Bind()

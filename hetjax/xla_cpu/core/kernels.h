@@ -51,8 +51,9 @@ struct Kernels {
   // y[n] = fma(float(sums[n]), scale[n], bias[n]).
   void (*epilogue)(const uint32_t* sums, const float* scale, const float* bias, int64_t count,
                    float* y);
-  // Codes of values in units of beta: hetjax.core.quantize.encode.
-  void (*encode)(const float* values, int64_t count, int level, bool is_signed, uint8_t* codes);
+  // Codes of values times inv_beta: to_grid and encode of hetjax/core/quantize.py.
+  void (*encode)(const float* values, int64_t count, float inv_beta, int level, bool is_signed,
+                 uint8_t* codes);
 };
 
 // Null where the build has no such path.

@@ -48,8 +48,13 @@ void QuantizePack(const RecordLayout& layout, const float* x, int64_t positions,
         const size_t count = channels.size();
         const int level = layout.levels[l];
         if (count == 0) continue;
-        for (size_t k = 0; k < count; ++k) values[k] = source[channels[k]] * inv_beta;
-        kernels.encode(values.data(), static_cast<int64_t>(count), level, is_signed, codes.data());
+        const float* gathered = source + channels[0];
+        if (channels[0] + static_cast<int64_t>(count) != channels[count - 1] + int64_t{1}) {
+          for (size_t k = 0; k < count; ++k) values[k] = source[channels[k]];
+          gathered = values.data();
+        }
+        kernels.encode(gathered, static_cast<int64_t>(count), inv_beta, level, is_signed,
+                       codes.data());
         const size_t per_word = static_cast<size_t>(32 / level);
         const size_t whole = (count + per_word - 1) / per_word * per_word;
         std::memset(codes.data() + count, 0, whole - count);
