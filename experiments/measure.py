@@ -153,7 +153,7 @@ def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
   network = runtime.build(artifact, image.shape[1:])
   plain = float_variables(variables, specs)
   apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
-  float_call = lambda: apply(plain, image)  # noqa: E731
+  float_call = lambda: apply(plain, image)
   plain = jax.tree.map(jnp.asarray, plain)
   latency = _latencies(float_call, {"packed": network}, image, seconds=6.0)
   size, peer = sum(size_breakdown(artifact).values()), float32_bytes(plain)

@@ -84,7 +84,7 @@ def main(json_path: str | None) -> None:
   versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
   machine = about["machine"]
   print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}\n{versions}\n")
-  yes_no = lambda runs: "yes" if runs else "no"  # noqa: E731
+  yes_no = lambda runs: "yes" if runs else "no"
   columns = (Column("what", "what"), Column("runs", "runs", yes_no))
   width = max(len(r["detail"]) for r in rows)
   detail = Column("detail", "detail", lambda text: text.ljust(width))

@@ -81,12 +81,12 @@ def layer_inputs(
 def _layer_scales(spec: LayerSpec, params: Mapping, x: Array, bits, s) -> dict[str, Array]:
   weights = params["kernel"] * params["alpha"]
   if bits is not None:
-    w_error = lambda v: rounding_error(v, per_weight(bits, spec), True)  # noqa: E731
-    a_error = lambda v: rounding_error(v, bits, spec.signed)  # noqa: E731
+    w_error = lambda v: rounding_error(v, per_weight(bits, spec), True)
+    a_error = lambda v: rounding_error(v, bits, spec.signed)
   else:
     sigma = sigma_of_s(s)
-    w_error = lambda v: noise_error(v, per_weight(sigma, spec), True)  # noqa: E731
-    a_error = lambda v: noise_error(v, sigma, spec.signed)  # noqa: E731
+    w_error = lambda v: noise_error(v, per_weight(sigma, spec), True)
+    a_error = lambda v: noise_error(v, sigma, spec.signed)
   alpha = fit_alpha(weights, w_error)
   return {**params, "kernel": weights / alpha, "alpha": alpha, "beta": fit_beta(x, a_error)}
 

@@ -84,8 +84,7 @@ def run_phase(
   state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
   first = int(state.step)
   step = make_train_step(model, phase, specs)
-  # XLA's own generator: as many draws as activations, threefry would cost more than the network.
-  key = jax.random.fold_in(jax.random.key(loop.seed, impl="rbg"), _phase_number(phase.name))
+  key = jax.random.fold_in(jax.random.key(loop.seed), _phase_number(phase.name))
   stream = io.StringIO() if quiet else None
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(Progress(phase.steps, phase.name, start=first, stream=stream))

@@ -78,10 +78,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return lambda count: rate * ramp(count) * jnp.where(count < 0.8 * steps, 1.0, 0.2)
 
   def body(decay):
-    if config.rule == "sgd":
-      parts = [optax.trace(0.9, nesterov=True)]
-    else:
-      parts = [optax.scale_by_adam()]
+    rules = {"adam": optax.scale_by_adam(), "sgd": optax.trace(0.9, nesterov=True)}
+    parts = [rules[config.rule]]
     if decay:
       parts.append(optax.add_decayed_weights(decay))
     return optax.chain(*parts, optax.scale_by_learning_rate(cosine(config.learning_rate)))

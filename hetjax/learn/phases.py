@@ -41,7 +41,7 @@ class Run:
   model: nn.Module
   specs: LayerSpecs
   batches: Batches
-  loop: LoopConfig = LoopConfig()
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   workdir: str | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   quiet: bool = False

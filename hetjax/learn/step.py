@@ -37,7 +37,7 @@ class PhaseConfig:
   name: str
   mode: str
   steps: int
-  optimizer: OptimizerConfig = OptimizerConfig()
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   label_smoothing: float = 0.05
   regularizers: tuple[regularizers.RegularizerConfig, ...] = ()
   budget: budgets.Budget | None = None

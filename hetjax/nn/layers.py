@@ -125,9 +125,9 @@ class Conv(QuantizedLayer):
 
   def _geometry(self, shape: Sequence[int]) -> dict:
     kernel = geometry.pair(self.kernel_size, "kernel_size")
-    strides = geometry.pair(self.strides or 1, "strides")
-    dilation = geometry.pair(self.kernel_dilation or 1, "kernel_dilation")
-    input_dilation = geometry.pair(self.input_dilation or 1, "input_dilation")
+    strides = _pair(self.strides, "strides")
+    dilation = _pair(self.kernel_dilation, "kernel_dilation")
+    input_dilation = _pair(self.input_dilation, "input_dilation")
     image = tuple((n - 1) * d + 1 for n, d in zip(shape[1:3], input_dilation, strict=True))
     return {
       "strides": strides,
@@ -198,6 +198,10 @@ class Conv(QuantizedLayer):
       param_dtype=self.param_dtype,
       contract=contract,
     )
+
+
+def _pair(value: int | Sequence[int] | None, name: str) -> tuple[int, int]:
+  return (1, 1) if value is None else geometry.pair(value, name)
 
 
 def _preferred(dtype: Any) -> dict:

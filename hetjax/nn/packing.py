@@ -118,7 +118,7 @@ def pack_variables(variables: Variables, specs: LayerSpecs) -> dict[str, Any]:
 
 def prepare(variables: Variables, implementation: str | None = None) -> dict[str, Any]:
   """Packed variables with weights laid out once for an implementation, as at load time."""
-  is_weights = lambda node: hasattr(node, "kernel_shape")  # noqa: E731
+  is_weights = lambda node: hasattr(node, "kernel_shape")
   relaid = jax.tree.map(
     lambda node: ops.prepare_weights(node, implementation) if is_weights(node) else node,
     dict(variables["packed"]),

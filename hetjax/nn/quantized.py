@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from hetjax.core import Palette, quantize
 from hetjax.core.layers import LayerSpec
+from hetjax.core.noise import uniform_noise
 from hetjax.core.precision import sigma_of_s
 from hetjax.ops import exact, packed_conv, packed_matmul, quantize_pack
 from hetjax.pack.weights import PackedWeights
@@ -146,8 +147,8 @@ class QuantizedLayer(nn.Module, kw_only=True):
     sigma = sigma_of_s(s)
     beta = self._activation_scale(x, beta, jax.lax.stop_gradient(sigma))
     a_key, w_key = jax.random.split(self.make_rng("noise"))
-    a_noise = jax.random.uniform(a_key, x.shape, minval=-1.0, maxval=1.0)
-    w_noise = jax.random.uniform(w_key, kernel.shape, minval=-1.0, maxval=1.0)
+    a_noise = uniform_noise(a_key, x.shape)
+    w_noise = uniform_noise(w_key, kernel.shape)
     a = quantize.inject_noise(quantize.to_grid(x, 1.0 / beta), sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)
     y = contract(a, w) * (alpha * beta)
@@ -175,7 +176,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
 
   def execute_packed(self, x: Float[Array, "... c"], spec: LayerSpec, **geometry) -> Array:
     """Runs packed mode through `hetjax.ops`; `geometry` is that of `packed_conv`."""
-    read = lambda name: self.read("packed", name, "packed")  # noqa: E731
+    read = lambda name: self.read("packed", name, "packed")
     weights, scale, bias = read("weights"), read("scale"), read("bias")
     check_packed(weights, spec)
     a = quantize_pack(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
@@ -149,8 +150,13 @@ def conv_accumulator(
   )
 
 
+@jax.jit
 def epilogue(
   t: Int[Array, "*b n"], scale: Float[Array, " n"], bias: Float[Array, " n"]
 ) -> Float[Array, "*b n"]:
-  """`fma(float(T), scale, bias)`; XLA contracts the two operations into one rounding on CPU."""
+  """`fma(float(T), scale, bias)`.
+
+  Jitted because only inside one compiled loop does XLA contract product and sum into the single
+  rounding of the contract, as it does on CPU.
+  """
   return t.astype(jnp.float32) * scale + bias

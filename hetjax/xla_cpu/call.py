@@ -14,8 +14,6 @@ from hetjax.core.geometry import Pads, output_size
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights, weight_bytes
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
-
 STORAGE = "xla_cpu"
 BLOCK = 64  # output channels of a block of prepared weights
 UNIT_BYTES = 4 * BLOCK
@@ -39,11 +37,6 @@ def _layer_attributes(weights: PackedWeights) -> dict:
 def _ready() -> None:
   """Refuses at trace time what the handler would refuse at run time."""
   xla_cpu.active_isa()
-
-
-def _output_size(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
-  slack = size + sum(pads) - (dilation * (kernel - 1) + 1)
-  return max(0, slack // stride + 1)
 
 
 def storage_bytes(layout: ChannelLayout, kernel_shape: tuple[int, int, int, int]) -> int:
@@ -130,8 +123,7 @@ def conv(
   if weights.storage != STORAGE:
     raise ValueError(f"weights must be in storage {STORAGE!r}, got {weights.storage!r}")
   kh, kw, _, n = weights.kernel_shape
-  axes = zip(a.shape[1:3], (kh, kw), strides, padding, kernel_dilation, strict=True)
-  size = [_output_size(*axis) for axis in axes]
+  size = output_size(a.shape[1:3], (kh, kw), strides, padding, kernel_dilation)
   epilogue = () if scale is None else (scale, bias)
   out = jax.ShapeDtypeStruct((a.shape[0], *size, n), jnp.float32 if epilogue else jnp.int32)
   run = jax.ffi.ffi_call("hetjax_conv", out, vmap_method="sequential")

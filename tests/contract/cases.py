@@ -44,7 +44,7 @@ class Case:
   codes: str = "random"
 
   def __str__(self) -> str:
-    show = lambda v: "x".join(map(str, v))  # noqa: E731
+    show = lambda v: "x".join(map(str, v))
     pads = "".join(map(str, itertools.chain(*self.padding)))
     return (
       f"p{show(self.palette)}-m{show(self.mix)}-{'s' if self.signed else 'u'}-{show(self.shape)}"
@@ -107,8 +107,17 @@ def geometries() -> list[Case]:
     palette = ((1, 2, 4), (2, 4, 8), (1, 8), (4,))[i % 4]
     shape = (1 + i % 2, *image, (6, 33, 1, 10)[i % 4])
     cases.append(
-      Case(palette, palette, signed, shape, (*kernel, 70 if i % 7 == 0 else 3), 1, stride, padding,
-           dilation)
+      Case(
+        palette,
+        palette,
+        signed,
+        shape,
+        (*kernel, 70 if i % 7 == 0 else 3),
+        1,
+        stride,
+        padding,
+        dilation,
+      )
     )
   return cases
 
@@ -137,8 +146,14 @@ def extremes() -> list[Case]:
   flat = {"padding": ((0, 0), (0, 0)), "codes": "extreme"}
   limit = 2**31 - 1
   cases = []
-  for palette, mix in (((8,), (8,)), ((1, 8), (1,)), ((2, 8), (2,)), ((4, 8), (4,)),
-                       ((1, 2, 4), (1, 2, 4)), ((1, 2, 8), (1, 2, 8))):
+  for palette, mix in (
+    ((8,), (8,)),
+    ((1, 8), (1,)),
+    ((2, 8), (2,)),
+    ((4, 8), (4,)),
+    ((1, 2, 4), (1, 2, 4)),
+    ((1, 2, 8), (1, 2, 8)),
+  ):
     largest = max((2**p - 1) ** 2 * 4 ** (palette[-1] - p) for p in mix)
     channels = min(limit // largest, 40_000)
     for signed in (True, False):

@@ -16,9 +16,10 @@ def assert_same_accumulators(case, backend):
   records, weights = case.operands()
   expected = numpy_reference.conv_accumulator(records, weights, **case.geometry)
   assert np.abs(expected).max(initial=0) < 2**31, "the case itself overflows"
-  got = ops.packed_conv(
-    records, weights, **case.geometry, implementation=backend.implementation
+  run = jax.jit(
+    lambda a, w: ops.packed_conv(a, w, **case.geometry, implementation=backend.implementation)
   )
+  got = run(records, weights)
   assert got.dtype == jnp.int32
   np.testing.assert_array_equal(np.asarray(got), expected, err_msg=str(case))
 
@@ -60,12 +61,12 @@ def test_accumulators_at_the_ends_of_int32(case, backend):
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 17])
 def test_matrix_product_keeps_leading_axes(batch, backend):
-  case = cases.Case((1, 2, 4), (1, 2, 4), False, (1, 2, batch, 50), (1, 1, 20), padding=((0, 0),) * 2)
+  case = cases.Case(
+    (1, 2, 4), (1, 2, 4), False, (1, 2, batch, 50), (1, 1, 20), padding=((0, 0),) * 2
+  )
   records, weights = case.operands()
   expected = numpy_reference.conv_accumulator(records, weights, **case.geometry)
-  got = ops.packed_matmul(
-    records[0], weights, signed=False, implementation=backend.implementation
-  )
+  got = ops.packed_matmul(records[0], weights, signed=False, implementation=backend.implementation)
   np.testing.assert_array_equal(np.asarray(got), expected[0])
   one = ops.packed_matmul(
     records[0, 0, 0], weights, signed=False, implementation=backend.implementation
@@ -78,7 +79,7 @@ def test_prepared_weights_compute_the_same(signed, backend):
   case = cases.Case((1, 2, 4), (1, 2, 4), signed, (2, 6, 6, 21), (3, 3, 9))
   records, weights = case.operands()
   prepared = ops.prepare_weights(weights, backend.implementation)
-  run = lambda w: ops.packed_conv(  # noqa: E731
+  run = lambda w: ops.packed_conv(
     records, w, **case.geometry, implementation=backend.implementation
   )
   np.testing.assert_array_equal(np.asarray(run(prepared)), np.asarray(run(weights)))
@@ -128,7 +129,7 @@ def test_works_under_jit_and_vmap(backend):
   case = cases.Case((1, 2, 4), (1, 2, 4), True, (4, 5, 6, 19), (3, 3, 7))
   records, weights = case.operands()
   expected = numpy_reference.conv_accumulator(records, weights, **case.geometry)
-  conv = lambda a: ops.packed_conv(  # noqa: E731
+  conv = lambda a: ops.packed_conv(
     a, weights, **case.geometry, implementation=backend.implementation
   )
   np.testing.assert_array_equal(np.asarray(jax.jit(conv)(records)), expected)
@@ -143,7 +144,7 @@ def test_works_under_jit_and_vmap(backend):
 def test_an_empty_batch_or_image_gives_an_empty_result(backend):
   case = cases.Case((1, 2, 4), (1, 2, 4), True, (1, 5, 6, 19), (3, 3, 7))
   records, weights = case.operands()
-  run = lambda a, **kw: ops.packed_conv(  # noqa: E731
+  run = lambda a, **kw: ops.packed_conv(
     a, weights, **(case.geometry | kw), implementation=backend.implementation
   )
   assert run(records[:0]).shape == (0, 5, 6, 7)

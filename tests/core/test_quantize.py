@@ -85,7 +85,9 @@ def test_subnormals_count_as_zero_before_and_after_scaling():
     bits = np.full(3, 8, np.int32)
     codes = quantize.encode(steps, bits, signed=True, xp=np).tolist()
     assert codes == [128, 128, 127 if inv_scale > 1 else 128]
-    jitted = jax.jit(lambda v, s: quantize.encode(quantize.to_grid(v, s), bits, signed=True))
+    jitted = jax.jit(
+      lambda v, s, bits=bits: quantize.encode(quantize.to_grid(v, s), bits, signed=True)
+    )
     assert jitted(x, inv_scale).tolist() == codes
 
 

@@ -83,7 +83,7 @@ def test_granule_by_its_formula_and_weighted_by_parameters():
 
 def test_granule_descent_reaches_allowed_counts():
   specs = {"x": _spec("x", 8, 1)}
-  loss = lambda b: REGULARIZERS["granule"]({"x": b}, specs, granules={1: 4, 2: 4, 4: 4})  # noqa: E731
+  loss = lambda b: REGULARIZERS["granule"]({"x": b}, specs, granules={1: 4, 2: 4, 4: 4})
   bits = jnp.linspace(1.1, 3.7, 8)
   step = jax.jit(lambda b: b - 0.05 * jax.grad(loss)(b))
   start = float(loss(bits))

@@ -1,5 +1,7 @@
 """A small network with every kind of layer, and helpers to give networks levels and scales."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,19 +42,35 @@ def random_assignment(specs, seed=0):
   return Assignment.create(specs, bits)
 
 
+def random_variables(model, images, seed=0):
+  """Random `params` and `batch_stats` with ones for alpha and beta; compiles nothing."""
+  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
+  rng = np.random.default_rng(seed)
+
+  def leaf(path, shape):
+    name = path[-1].key
+    if name in ("scale", "var"):
+      return np.float32(rng.uniform(0.5, 1.5, shape.shape))
+    if name in ("alpha", "beta"):
+      return np.ones(shape.shape, np.float32)
+    fan_in = max(1, np.prod(shape.shape[:-1]))
+    return np.float32(rng.normal(size=shape.shape) / np.sqrt(fan_in if name == "kernel" else 25))
+
+  fixed = {k: shapes[k] for k in ("params", "batch_stats") if k in shapes}
+  return jax.tree_util.tree_map_with_path(leaf, fixed)
+
+
 def quantized_variables(model, images, seed=0):
   """Variables for quantized mode: random weights, biases, norms and levels, calibrated scales."""
   specs = hnn.layer_specs(model, images)
-  variables = dict(jax.jit(lambda x: model.init(jax.random.key(seed), x))(images))
-  rng = np.random.default_rng(seed)
+  variables = random_variables(model, images, seed)
+  variables["assignment"] = assignment_collection(random_assignment(specs, seed), specs)
+  return calibrate(model, variables, images, specs), specs
 
-  def shaken(path, leaf):
-    name = path[-1].key
-    if name in ("bias", "mean"):
-      return jnp.asarray(rng.normal(scale=0.2, size=leaf.shape), jnp.float32)
-    return jnp.asarray(leaf * rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
 
-  fixed = {k: variables[k] for k in ("params", "batch_stats") if k in variables}
-  fixed = jax.tree_util.tree_map_with_path(shaken, fixed)
-  fixed["assignment"] = assignment_collection(random_assignment(specs, seed), specs)
-  return calibrate(model, fixed, images, specs), specs
+@functools.cache
+def mixed():
+  """`Mixed` with its images, variables for quantized mode, and layers; not to be written to."""
+  model = Mixed()
+  images = np.random.default_rng(1).normal(size=(8, 9, 10, 3)).astype(np.float32)
+  return model, images, *quantized_variables(model, images)

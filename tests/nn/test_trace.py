@@ -28,7 +28,7 @@ class Nested(nn.Module):
 class Inner(nn.Module):
   @nn.compact
   def __call__(self, x):
-    return nn.Dense(4)(hnn.Dense(3, signed=True)(x))
+    return nn.Dense(4)(hnn.Dense(3, signed=True, name="quantized")(x))
 
 
 def test_specs_by_hand_in_order_of_execution():
@@ -48,12 +48,12 @@ def test_specs_by_hand_in_order_of_execution():
 
 def test_names_are_paths_and_keywords_reach_the_model():
   specs = hnn.layer_specs(Nested(), jnp.zeros((1, 5)), deep=True)
-  assert list(specs) == ["Inner_0/Dense_0", "Inner_1/Dense_0"]
-  assert list(hnn.layer_specs(Nested(), jnp.zeros((1, 5)), deep=False)) == ["Inner_0/Dense_0"]
+  assert list(specs) == ["Inner_0/quantized", "Inner_1/quantized"]
+  assert list(hnn.layer_specs(Nested(), jnp.zeros((1, 5)), deep=False)) == ["Inner_0/quantized"]
 
 
 def test_positions_of_a_dense_layer_over_more_axes():
-  spec = hnn.layer_specs(Inner(), jnp.zeros((2, 5, 6, 7)))["Dense_0"]
+  spec = hnn.layer_specs(Inner(), jnp.zeros((2, 5, 6, 7)))["quantized"]
   assert spec.positions == 30
 
 

@@ -107,7 +107,5 @@ def run_case(case: Case, shape, scale=None, bias=None) -> np.ndarray:
   out = np.full(shape, 0x55555555, np.int32)
   if scale is not None:
     out = np.full(shape, np.nan, np.float32)
-  conv(
-    layer, geometry_of(case), case.records, storage, corrections, scale, bias, case.signed, out
-  )
+  conv(layer, geometry_of(case), case.records, storage, corrections, scale, bias, case.signed, out)
   return out

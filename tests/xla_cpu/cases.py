@@ -11,9 +11,7 @@ from hetjax.core.palette import ALLOWED_LEVELS, Palette
 from hetjax.core.quantize import accumulator_levels
 from hetjax.pack import ChannelLayout, PackedWeights, pack_activations, pack_weights
 
-PALETTES = tuple(
-  levels for k in (1, 2, 3) for levels in itertools.combinations(ALLOWED_LEVELS, k)
-)
+PALETTES = tuple(levels for k in (1, 2, 3) for levels in itertools.combinations(ALLOWED_LEVELS, k))
 
 
 @dataclasses.dataclass(frozen=True)

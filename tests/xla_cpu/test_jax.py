@@ -83,9 +83,7 @@ def test_vmap_over_images_and_over_weights(case):
   other = random_codes(rng, case.w_codes.shape, case.layout.bits_array[:, None], False)
   second = dataclasses.replace(case, w_codes=other)
   stacked = jax.tree.map(lambda *x: jnp.stack(x), case.weights, second.weights)
-  run = jax.vmap(
-    lambda w: call.conv(case.records, call.relayout(w), None, None, **case.geometry)
-  )
+  run = jax.vmap(lambda w: call.conv(case.records, call.relayout(w), None, None, **case.geometry))
   np.testing.assert_array_equal(run(stacked), np.stack([case.expected(), second.expected()]))
 
 

@@ -41,6 +41,16 @@ struct DepthwiseTile {
   uint32_t* sums;                 // [kBlock]
 };
 
+// How to quantize one position's channels, in their own order; arrays are padded to whole groups.
+struct Channels {
+  int64_t count;
+  const float* steps;   // steps of the channel's codes per unit of beta
+  const int32_t* half;  // code of the grid's centre, 2^(p - 1)
+  const int32_t* top;   // largest code, 2^p - 1
+};
+// Channels encoded at once; the codes' buffer holds whole groups.
+constexpr int kChannelGroup = 32;
+
 struct Kernels {
   const char* name;
   void (*differing_bits)(const Tile&);  // raw = popcount(a ^ w)
@@ -51,8 +61,8 @@ struct Kernels {
   // y[n] = fma(float(sums[n]), scale[n], bias[n]).
   void (*epilogue)(const uint32_t* sums, const float* scale, const float* bias, int64_t count,
                    float* y);
-  // Codes of values times inv_beta: to_grid and encode of hetjax/core/quantize.py.
-  void (*encode)(const float* values, int64_t count, float inv_beta, int level, bool is_signed,
+  // Codes of values [count]: to_grid and encode of hetjax/core/quantize.py.
+  void (*encode)(const Channels& channels, const float* values, float inv_beta, bool is_signed,
                  uint8_t* codes);
 };
 

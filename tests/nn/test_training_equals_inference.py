@@ -1,0 +1,139 @@
+"""What was trained is what runs: quantized and packed mode agree bit for bit, on every backend."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hetjax import nn as hnn
+from hetjax.core import Palette
+from hetjax.learn.recipe import Experiment, recipe_of
+from tests.contract.conftest import Backend, backends
+from tests.learn import tiny_config
+from tests.nn import numpy_layer
+from tests.nn.nets import mixed
+
+every_backend = pytest.mark.parametrize("backend", backends(), ids=str)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+  """A network with its quantized variables, the same packed, and images."""
+
+  model: object
+  variables: dict
+  specs: dict
+  images: np.ndarray
+
+  @functools.cached_property
+  def packed(self) -> dict:
+    return hnn.pack_variables(self.variables, self.specs)
+
+  @functools.cached_property
+  def expected(self) -> tuple[np.ndarray, dict]:
+    """Logits and accumulators of quantized mode."""
+    return self.run(self.variables, "quantized", Backend("reference"))
+
+  def run(self, variables, mode, backend) -> tuple[np.ndarray, dict]:
+    """Logits as a network computes them, and accumulators of every layer."""
+    options = {"mode": mode, "implementation": backend.implementation}
+    logits, kept = _apply(self.model, tuple(options.items()))(variables, self.images)
+    names = {n: functools.reduce(dict.__getitem__, n.split("/"), kept) for n in self.specs}
+    return np.asarray(logits), {n: np.asarray(v["accumulator"][0]) for n, v in names.items()}
+
+
+@functools.cache
+def _apply(model, options):
+  plain = jax.jit(lambda v, x: model.apply(v, x, **dict(options)))
+  traced = jax.jit(
+    lambda v, x: model.apply(v, x, **dict(options), mutable=["intermediates"])[1]["intermediates"]
+  )
+  return lambda v, x: (plain(v, x), traced(v, x[:16]))
+
+
+@functools.cache
+def digits() -> Case:
+  """A network trained on digits for a few seconds: better than chance by far, mixed levels."""
+  config = tiny_config.get_config()
+  config.model_config.update(stage_sizes=(1, 1), widths=(8, 12))
+  config.update(mean_bits=2.5, batch_size=32, log_every=100)
+  config.train.steps, config.search.steps, config.finetune.steps = 150, 60, 60
+  config.search.precision_rate = 0.1
+  experiment = Experiment.create(recipe_of(config.to_dict()), quiet=True)
+  variables = experiment.heterogeneous(experiment.train_float())
+  accuracy = experiment.accuracy(experiment.predict(variables, "quantized"))
+  assert accuracy > 60, accuracy
+  run = experiment.run
+  return Case(run.model, variables, run.specs, experiment.test_images())
+
+
+def _assert_equal(case: Case, backend: Backend):
+  logits, accumulators = case.expected
+  with backend.forced():
+    for packed in (case.packed, hnn.prepare(case.packed, backend.implementation)):
+      got, sums = case.run(packed, "packed", backend)
+      assert sums.keys() == accumulators.keys()
+      for name in accumulators:
+        np.testing.assert_array_equal(sums[name], accumulators[name], err_msg=name)
+      np.testing.assert_array_equal(got, logits)
+      np.testing.assert_array_equal(np.argmax(got, -1), np.argmax(logits, -1))
+
+
+@every_backend
+def test_a_trained_network_on_the_whole_test_set(backend):
+  case = digits()
+  levels = [np.asarray(leaf) for leaf in jax.tree.leaves(case.variables["assignment"])]
+  assert len(np.unique(np.concatenate(levels))) == 3
+  assert len(case.images) > 250
+  _assert_equal(case, backend)
+
+
+@every_backend
+def test_every_kind_of_layer(backend):
+  model, images, variables, specs = mixed()
+  _assert_equal(Case(model, variables, specs, images), backend)
+
+
+@every_backend
+@pytest.mark.parametrize("signed", [True, False])
+def test_accumulators_beyond_the_integers_of_float32(signed, backend):
+  rng = np.random.default_rng(5)
+  channels, palette = 1500, (1, 4, 8)
+  layer = hnn.Dense(3, palette=Palette(palette), signed=signed)
+  params = {
+    "kernel": np.float32(np.abs(rng.normal(size=(channels, 3)))),
+    "bias": np.float32(rng.normal(size=3)),
+    "alpha": np.float32([0.2, 0.3, 0.4]),
+    "beta": np.float32(0.4),
+  }
+  bits = rng.choice(palette, channels, p=(0.1, 0.2, 0.7)).astype(np.int8)
+  x = np.float32(np.abs(rng.normal(size=(4, channels))))
+  variables = {"params": params, "assignment": {"bits": bits}}
+  _, kept = layer.copy(mode="quantized").apply(variables, x, mutable=["intermediates"])
+  exact = numpy_layer.accumulator(
+    x[:, None, None], 0.4, params["kernel"][None, None], bits.astype(int), pmax=8, signed=signed,
+    groups=1, strides=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
+  )[:, 0, 0]  # fmt: skip
+  assert np.abs(exact).max() > 2**24 and np.any(exact != exact.astype(np.float32))
+  np.testing.assert_array_equal(kept["intermediates"]["accumulator"][0], exact.astype(np.float32))
+  spec = hnn.layer_specs(layer, jnp.asarray(x))[""]
+  packed = hnn.packing.pack_layer(spec, bits, params)
+  entry = hnn.packing.packed_collection_entry(packed)
+  with backend.forced():
+    run = layer.copy(mode="packed", implementation=backend.implementation)
+    y, kept = run.apply({"packed": entry}, x, mutable=["intermediates"])
+  np.testing.assert_array_equal(kept["intermediates"]["accumulator"][0], exact.astype(np.float32))
+  trained = jax.jit(layer.copy(mode="quantized").apply)(variables, x)
+  np.testing.assert_array_equal(y, trained)
+
+
+def test_weights_that_could_overflow_are_refused():
+  layer = hnn.Dense(1, palette=Palette((8,)), signed=True)
+  channels = 34_000
+  spec = hnn.layer_specs(layer, jnp.zeros((1, channels)))[""]
+  params = {"kernel": np.full((channels, 1), 2.0), "alpha": np.ones(1), "beta": np.float32(1)}
+  with pytest.raises(ValueError, match="accumulator must stay within"):
+    hnn.packing.pack_layer(spec, np.full(channels, 8), params)

@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hetjax.ops import exact
+
+
+def contract(a, w):
+  return a @ w
+
+
+@pytest.mark.parametrize(
+  ("length", "a_max", "w_max"),
+  [
+    (7, 3, 3),
+    (258, 255, 255),
+    (259, 255, 255),
+    (5000, 255, 255),
+    (33_000, 255, 255),
+    (120_000, 128, 128),
+    (9000, 15, 15),
+  ],
+)
+@pytest.mark.parametrize("extreme", [True, False])
+def test_accumulators_are_exact_however_long(length, a_max, w_max, extreme):
+  rng = np.random.default_rng(length)
+  if extreme:
+    a, w = np.full((2, length), a_max), np.full((length, 3), w_max)
+    a[1] *= -1
+  else:
+    a, w = (
+      rng.integers(-a_max, a_max + 1, (2, length)),
+      rng.integers(-w_max, w_max + 1, (length, 3)),
+    )
+  expected = a.astype(np.int64) @ w.astype(np.int64)
+  assert np.abs(expected).max() < 2**31
+  got = jax.jit(
+    lambda a, w: exact.int32_accumulator(contract, a, w, length=length, a_max=a_max, w_max=w_max)
+  )(a.astype(np.float32), w.astype(np.float32))
+  np.testing.assert_array_equal(np.asarray(got), expected)
+
+
+def test_the_plain_contraction_would_not_have_been_exact():
+  rng = np.random.default_rng(0)
+  a, w = rng.integers(0, 256, (4, 5000)), rng.integers(0, 256, (5000, 4))
+  plain = np.asarray(jnp.asarray(a, jnp.float32) @ jnp.asarray(w, jnp.float32)).astype(np.int64)
+  assert (plain != a @ w).any()
+
+
+def test_too_long_is_refused():
+  a = jnp.zeros((1, 1))
+  with pytest.raises(ValueError, match="too long"):
+    exact.int32_accumulator(contract, a, a, length=1 << 24, a_max=255, w_max=255)
+
+
+@pytest.mark.parametrize("length", [10, 1000])
+def test_gradient_is_that_of_the_plain_contraction(length):
+  rng = np.random.default_rng(length)
+  a = jnp.asarray(rng.integers(0, 256, (2, length)), jnp.float32)
+  w = jnp.asarray(rng.integers(-255, 256, (length, 3)), jnp.float32)
+  g = jnp.asarray(rng.normal(size=(2, 3)), jnp.float32)
+  run = lambda a, w: exact.float_accumulator(
+    contract, a, w, length=length, a_max=255, w_max=255
+  )
+  y, back = jax.vjp(run, a, w)
+  np.testing.assert_array_equal(
+    y, (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)
+  )
+  for got, want in zip(back(g), jax.vjp(contract, a, w)[1](g), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-6)
