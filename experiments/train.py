@@ -5,7 +5,7 @@ Command: python -m experiments.train --config experiments/configs/digits.py --wo
 Killed at any point, the same command resumes from the last checkpoint, bit for bit.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import report_run
@@ -19,6 +19,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments {argv[1:]}")
+  if flags.FLAGS.verbosity <= logging.INFO:  # orbax tells dozens of lines a checkpoint there
+    logging.set_verbosity(logging.WARNING)
   path = _JSON.value or f"{_WORKDIR.value}/results.json"
   report_run.train_and_report(_CONFIG.value.to_dict(), _WORKDIR.value, path)
 

@@ -24,7 +24,7 @@ def _mix(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
   return x ^ (x >> 16)
 
 
-def uniform_noise(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def uniform_noise(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, ...]:
   """Noise uniform on [-1, 1), a pure function of key and shape.
 
   Args:

@@ -94,14 +94,16 @@ def run_phase(
       metrics = stack.enter_context(MetricsWriter(metrics_path, resume_step=first + 1))
     for done, batch in enumerate(data, first + 1):
       state, logs = step(state, batch, key)
-      if done % loop.log_every == 0 or done == phase.steps:
-        values = {k: float(v) for k, v in logs.items()}
-        if not np.isfinite(values["loss"]):
-          raise FloatingPointError(f"loss of phase {phase.name!r} is {values['loss']} at {done}")
-        if metrics is not None:
-          metrics.write(done, values)
+      last = done == phase.steps
+      logging = last or done % loop.log_every == 0
+      saving = checkpointer is not None and (last or done % loop.checkpoint_every == 0)
+      # Also before saving: a run must not resume from a state that is lost already.
+      if (logging or saving) and not np.isfinite(logs["loss"]):
+        raise FloatingPointError(f"loss of phase {phase.name!r} is {logs['loss']} at {done}")
+      if logging and metrics is not None:
+        metrics.write(done, logs)
       progress.update(1, loss=logs["loss"], accuracy=logs["accuracy"])
-      if checkpointer is not None and (done % loop.checkpoint_every == 0 or done == phase.steps):
+      if saving:
         checkpointer.save(done, state)
   return state
 

@@ -58,9 +58,8 @@ class Recipe:
   checkpoint_every: int = 500
 
   def __post_init__(self):
-    least = 1.0
-    if not self.mean_bits >= least:
-      raise ValueError(f"mean_bits must be at least {least}, got {self.mean_bits}")
+    if not self.mean_bits >= 1:
+      raise ValueError(f"mean_bits must be at least 1, got {self.mean_bits}")
 
 
 def recipe_of(config: Mapping[str, Any]) -> Recipe:
@@ -70,12 +69,14 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
     ValueError: a value is out of range.
     TypeError: a field is unknown or missing.
   """
-  config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+  fields = {f.name: f.default is dataclasses.MISSING for f in dataclasses.fields(Recipe)}
+  _check_fields("recipe", config, fields)
+  config = {"by": "params"} | {
+    k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()
+  }
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
   budget = Budget(quantity=f"mean_bits_{config['by']}", target=config["mean_bits"])
-  regularizers = tuple(
-    RegularizerConfig(**dict(r)) for r in search.pop("regularizers", ())
-  )
+  regularizers = tuple(RegularizerConfig(**dict(r)) for r in search.pop("regularizers", ()))
   return Recipe(
     **config,
     train=_phase("float", "float", train),
@@ -84,8 +85,20 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
   )
 
 
+def _check_fields(what: str, have: Mapping[str, Any], known: Mapping[str, bool]) -> None:
+  """Refuses fields of `have` not in `known`, and the lack of those that are required there."""
+  unknown = sorted(set(have) - set(known))
+  if unknown:
+    raise TypeError(f"{what} has unknown fields {unknown}; known: {sorted(known)}")
+  missing = sorted(k for k, required in known.items() if required and k not in have)
+  if missing:
+    raise TypeError(f"{what} lacks fields {missing}")
+
+
 def _phase(name: str, mode: str, fields: Mapping[str, Any], **more: Any) -> PhaseConfig:
   fields = dict(fields)
+  known = dict.fromkeys((f.name for f in dataclasses.fields(OptimizerConfig)), False)
+  _check_fields(f"phase {name!r}", fields, known | {"steps": True, "label_smoothing": False})
   own = {k: fields.pop(k) for k in ("steps", "label_smoothing") if k in fields}
   return PhaseConfig(name=name, mode=mode, optimizer=OptimizerConfig(**fields), **own, **more)
 
@@ -105,9 +118,7 @@ class Experiment:
   run: phases.Run
 
   @classmethod
-  def create(
-    cls, recipe: Recipe, workdir: str | None = None, quiet: bool = False
-  ) -> Experiment:
+  def create(cls, recipe: Recipe, workdir: str | None = None, quiet: bool = False) -> Experiment:
     """Loads the data and makes the network; trains nothing yet."""
     dataset = load_dataset(recipe.data)
     model = models.create(recipe.model, classes=dataset.classes, **recipe.model_config)

@@ -58,9 +58,11 @@ def _apply(model, options):
 def digits() -> Case:
   """A network trained on digits for a few seconds: better than chance by far, mixed levels."""
   config = tiny_config.get_config()
-  config.model_config.update(stage_sizes=(1, 1), widths=(8, 12))
-  config.update(mean_bits=2.5, batch_size=32, log_every=100)
-  config.train.steps, config.search.steps, config.finetune.steps = 150, 60, 60
+  config.model_config.update(widths=(10,))
+  config.update(mean_bits=2.9, batch_size=32)
+  config.train.steps, config.search.steps, config.finetune.steps = 150, 50, 50
+  for phase in (config.train, config.search, config.finetune):
+    phase.learning_rate = 1e-2
   config.search.precision_rate = 0.1
   experiment = Experiment.create(recipe_of(config.to_dict()), quiet=True)
   variables = experiment.heterogeneous(experiment.train_float())

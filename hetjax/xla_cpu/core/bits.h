@@ -11,8 +11,8 @@
 
 namespace hetjax {
 
-// `width` (0..32) bits of `data` from bit `offset` on. Reads no byte at or beyond `size`; the caller
-// guarantees that the field itself lies below it.
+// `width` (0..32) bits of `data` from bit `offset` on. Reads no byte at or beyond `size`; the
+// caller guarantees that the field itself lies below it.
 inline uint32_t ReadBits(const uint8_t* data, int64_t size, int64_t offset, int width) {
   const int64_t byte = offset >> 3;
   uint64_t window = 0;

@@ -6,8 +6,9 @@ namespace {
 
 #include "kernels_common.inc"
 
-uint32_t Differing(uint32_t a, uint32_t w) { return static_cast<uint32_t>(__builtin_popcount(a ^ w)); }
-uint32_t Common(uint32_t a, uint32_t w) { return static_cast<uint32_t>(__builtin_popcount(a & w)); }
+uint32_t Count(uint32_t x) { return static_cast<uint32_t>(__builtin_popcount(x)); }
+uint32_t Differing(uint32_t a, uint32_t w) { return Count(a ^ w); }
+uint32_t Common(uint32_t a, uint32_t w) { return Count(a & w); }
 
 uint32_t Dot(uint32_t a, uint32_t w) {
   int32_t sum = 0;

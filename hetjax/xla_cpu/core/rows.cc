@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kPixelsPerTask = 256;
 
-// Units of one pixel; returns nothing, sets what the pixel adds to each group's accumulators.
+// Units of one pixel, and what the pixel adds to each group's accumulators.
 void ExpandPixel(const Layer& layer, const uint8_t* record, bool is_signed, uint32_t* row,
                  uint32_t* terms) {
   for (int64_t g = 0; g < layer.groups; ++g) {
