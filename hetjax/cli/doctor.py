@@ -23,11 +23,12 @@ def _compiler_here() -> str:
 def _implementations() -> list[dict[str, Any]]:
   rows = []
   for name, reason in ops.implementations().items():
-    detail = reason or "yes"
-    if name == "reference" and not reason:
-      detail = "plain JAX, correct everywhere, slow"
+    detail = reason or "plain JAX, correct everywhere, slow"
     if name == "xla_cpu" and not reason:
-      detail = f"instruction set {xla_cpu.active_isa()}, built with {xla_cpu.compiler()}"
+      try:
+        detail = f"instruction set {xla_cpu.active_isa()}, built with {xla_cpu.compiler()}"
+      except RuntimeError as error:  # HETJAX_CPU_ISA asks for what is not there
+        detail = reason = str(error)
     rows.append({"what": name, "runs": not reason, "detail": detail})
   return rows
 
@@ -86,8 +87,10 @@ def main(json_path: str | None) -> None:
   print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}\n{versions}\n")
   yes_no = lambda runs: "yes" if runs else "no"
   columns = (Column("what", "what"), Column("runs", "runs", yes_no))
-  width = max(len(r["detail"]) for r in rows)
-  detail = Column("detail", "detail", lambda text: text.ljust(width))
-  print(render(rows, (*columns, detail)))
+  # The details stand behind the table: a long one must not widen every row.
+  lines = render(rows, columns).splitlines()
+  print(
+    "\n".join([*lines[:2], *(f"{a}  {r['detail']}" for a, r in zip(lines[2:], rows, strict=True))])
+  )
   if json_path:
     write_json(json_path, rows)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hetjax.cli import doctor, inspect, run
-from hetjax.ops import IMPLEMENTATIONS, ImplementationUnavailable
+from hetjax.ops import IMPLEMENTATIONS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       inspect.main(args.artifact, args.json)
     else:
       run.main(args.artifact, args.data, args.implementation, args.json)
-  except (ValueError, OSError, ImplementationUnavailable) as error:
-    print(f"hetjax {args.command}: {error}", file=sys.stderr)
+  except (ValueError, OSError, RuntimeError) as error:  # the last: what cannot run here
+    message = " ".join(str(error).split())
+    print(f"hetjax {args.command}: {message}", file=sys.stderr)
     return 1
   return 0

@@ -18,6 +18,7 @@ from hetjax.learn.assign import assign
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
+from hetjax.learn.spend import spend_budget
 from hetjax.learn.step import PhaseConfig, TrainState, initial_state
 from hetjax.nn.packing import assignment_collection
 
@@ -99,8 +100,10 @@ def assign_levels(
   by: str = "params",
   granules: Mapping[int, int] | None = None,
 ) -> Assignment:
-  """Levels for learned bits under a budget, see `learn.assign`."""
+  """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`."""
   bits = jax.device_get(learned_bits(searched["precision"], run.specs))
+  if mean_bits is not None:
+    bits = spend_budget(bits, run.specs, mean_bits=mean_bits, by=by, granules=granules)
   return assign(bits, run.specs, mean_bits=mean_bits, by=by, granules=granules)
 
 

@@ -173,7 +173,18 @@ class Experiment:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
   """What a resumed run must share with the one it resumes; intervals may change."""
-  settings = dataclasses.asdict(recipe)
+  settings = _plain(recipe)
   for field in ("log_every", "checkpoint_every"):
     del settings[field]
-  return jax.tree.map(lambda v: v if isinstance(v, bool | int | float | str) else str(v), settings)
+  return settings
+
+
+def _plain(value: Any) -> Any:
+  """Configuration as JSON values; what JSON does not know is told by its text."""
+  if dataclasses.is_dataclass(value):
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+  if isinstance(value, Mapping):
+    return {str(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -39,9 +39,7 @@ class Network:
 
   def apply(self, variables: dict[str, Any], images: Float[Array, "b h w c"]) -> Array:
     """As a call, with the variables as an argument: for `jit` without baking them in."""
-    return self.model.apply(
-      variables, images, mode="packed", implementation=self.implementation
-    )
+    return self.model.apply(variables, images, mode="packed", implementation=self.implementation)
 
 
 def build(

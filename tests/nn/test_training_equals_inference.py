@@ -10,11 +10,12 @@ import pytest
 
 from hetjax import nn as hnn
 from hetjax.core import Palette
+from hetjax.learn import phases
 from hetjax.learn.recipe import Experiment, recipe_of
 from tests.contract.conftest import Backend, backends
 from tests.learn import tiny_config
 from tests.nn import numpy_layer
-from tests.nn.nets import mixed
+from tests.nn.nets import mixed, random_assignment
 
 every_backend = pytest.mark.parametrize("backend", backends(), ids=str)
 
@@ -59,16 +60,15 @@ def digits() -> Case:
   """A network trained on digits for a few seconds: better than chance by far, mixed levels."""
   config = tiny_config.get_config()
   config.model_config.update(widths=(10,))
-  config.update(mean_bits=2.9, batch_size=32)
-  config.train.steps, config.search.steps, config.finetune.steps = 150, 50, 50
-  for phase in (config.train, config.search, config.finetune):
-    phase.learning_rate = 1e-2
-  config.search.precision_rate = 0.1
+  config.batch_size, config.log_every = 32, 100
+  config.train.steps, config.finetune.steps = 150, 60
+  config.train.learning_rate = config.finetune.learning_rate = 1e-2
   experiment = Experiment.create(recipe_of(config.to_dict()), quiet=True)
-  variables = experiment.heterogeneous(experiment.train_float())
+  run, trained = experiment.run, experiment.train_float()
+  assignment = random_assignment(run.specs)
+  variables = phases.finetune(run, experiment.recipe.finetune, trained, assignment).variables
   accuracy = experiment.accuracy(experiment.predict(variables, "quantized"))
   assert accuracy > 60, accuracy
-  run = experiment.run
   return Case(run.model, variables, run.specs, experiment.test_images())
 
 

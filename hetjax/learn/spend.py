@@ -1,0 +1,58 @@
+"""A common shift of the learned bits that lets their assignment use its whole budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hetjax.core.layers import LayerSpecs
+from hetjax.core.precision import mean_bits as network_mean
+from hetjax.learn.assign import assign
+
+_HALVINGS = 24
+
+
+def spend_budget(
+  bits: Mapping[str, Any],
+  specs: LayerSpecs,
+  *,
+  mean_bits: float,
+  by: str = "params",
+  granules: Mapping[int, int] | None = None,
+) -> dict[str, np.ndarray]:
+  """Learned bits moved by one common shift up to where their nearest levels exceed the budget.
+
+  Search holds the mean of continuous bits at the budget, but levels are uneven steps: a wide layer
+  just above its lowest level rounds down and leaves bits unused. The shift keeps all differences
+  between channels and is the least (to 2^-20) at which the nearest levels under the granules would
+  cost more than the budget; `assign` then finds the best assignment within it. There is no shift
+  down: too many bits are `assign`'s own business.
+
+  Args:
+    bits: Layer name -> learned bits [in_channels].
+    specs: The model's quantized layers.
+    mean_bits: Budget, as for `assign`.
+    by: As for `assign`.
+    granules: As for `assign`.
+
+  Returns:
+    Layer name -> float64[in_channels]; the bits as they are if their nearest levels already cost
+    more than the budget, or if the budget pays for the highest levels everywhere.
+  """
+  values = {name: np.asarray(value, np.float64) for name, value in bits.items()}
+
+  def exceeds(shift: float) -> bool:
+    moved = {name: value + shift for name, value in values.items()}
+    nearest = assign(moved, specs, mean_bits=None, by=by, granules=granules)
+    return float(network_mean(nearest.bits, specs, by)) > mean_bits
+
+  low = 0.0
+  high = float(max(spec.palette.pmax for spec in specs.values()))
+  if exceeds(low) or not exceeds(high):
+    return values
+  for _ in range(_HALVINGS):
+    middle = (low + high) / 2
+    low, high = (low, middle) if exceeds(middle) else (middle, high)
+  return {name: value + high for name, value in values.items()}

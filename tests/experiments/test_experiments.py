@@ -1,0 +1,95 @@
+"""Configurations are data, and launchers produce the table that they promise."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import measure, report_run
+from experiments.configs import digits, fashion_mnist
+from hetjax import models
+from hetjax import nn as hnn
+from hetjax.bench import Timing
+from hetjax.core.precision import mean_bits
+from hetjax.learn.recipe import recipe_of
+from hetjax.pack import read_artifact
+from tests.learn import tiny_config
+from tests.nn.nets import random_assignment, random_variables
+
+CONFIGS = {"digits": digits, "fashion_mnist": fashion_mnist, "tiny": tiny_config}
+
+
+def _flagged(*overrides):
+  """A configuration as the launcher gets it from the command line."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
+  values(["train", f"--config={digits.__file__}", *overrides])
+  return values.config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_configuration_is_a_recipe_of_a_known_model(name):
+  config = CONFIGS[name].get_config()
+  assert isinstance(config, ml_collections.ConfigDict)
+  json.dumps(config.to_dict())
+  recipe = recipe_of(config.to_dict())
+  assert recipe.data == ("fashion_mnist" if name == "fashion_mnist" else "digits")
+  models.create(recipe.model, **recipe.model_config)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
+def test_overrides_reach_the_recipe_and_unknown_fields_do_not():
+  config = _flagged("--config.search.steps=7", "--config.target=some", "--config.seed=5")
+  recipe = recipe_of(config.to_dict())
+  assert (recipe.search.steps, recipe.target, recipe.seed) == (7, "some", 5)
+  assert config.is_locked
+  with pytest.raises((AttributeError, KeyError), match="sead"):
+    config.sead = 3
+  with pytest.raises(Exception, match="sead"):
+    _flagged("--config.sead=5")
+
+
+def test_train_and_report(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(
+    measure, "interleaved",
+    lambda functions, seconds: {n: Timing(i * 1e-6, 0, 0, 1) for i, n in enumerate(functions, 1)},
+  )  # fmt: skip
+  config = tiny_config.get_config()
+  config.data = "synthetic"
+  for phase in ("train", "search", "finetune"):
+    config[phase].steps = 2
+  report_run.train_and_report(config.to_dict(), str(tmp_path), str(tmp_path / "results.json"))
+  written = json.loads((tmp_path / "results.json").read_text())
+  plain, packed = written["rows"]
+  assert written["config"]["model"] == "resnet" and written["provenance"]["seed"] == 0
+  artifact = read_artifact(tmp_path / "heterogeneous.safetensors")
+  assert packed["file_bytes"] == (tmp_path / "heterogeneous.safetensors").stat().st_size
+  assert packed["disagreements"] == 0
+  bits = float(mean_bits(artifact.assignment.bits, artifact.specs))
+  assert packed["mean_bits"] == pytest.approx(bits) and bits <= 3.5
+  assert packed["overhead_bytes"] == packed["file_bytes"] - packed["sizes"]["codes"]
+  assert packed["compression"] == plain["file_bytes"] / packed["file_bytes"]
+  assert (plain["latency_us"], packed["latency_us"], packed["latency_peer_us"]) == (
+    pytest.approx(1), pytest.approx(2), pytest.approx(1)
+  )  # fmt: skip
+  text = capsys.readouterr().out
+  for row in (plain, packed):
+    assert f"{row['name']}" in text and f"{row['accuracy']:.2f}" in text
+    assert f"{row['compression']:.2f}x" in text
+  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"float", "search", "finetune"}
+
+
+def test_the_mix_leaves_pinned_layers_out():
+  model = models.create("resnet", stage_sizes=(1,), widths=(4,))
+  images = np.zeros((1, 8, 8, 1), np.float32)
+  specs = hnn.layer_specs(model, images)
+  assignment = random_assignment(specs, 3)
+  variables = random_variables(model, images)
+  variables["assignment"] = hnn.packing.assignment_collection(assignment, specs)
+  bits = np.concatenate([b for n, b in assignment.bits.items() if specs[n].pinned_bits is None])
+  mix = measure.channel_mix(variables, specs)
+  # All free layers have equally many weights per channel here.
+  assert mix == {p: pytest.approx(np.mean(bits == p)) for p in np.unique(bits).tolist()}

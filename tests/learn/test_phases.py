@@ -1,0 +1,74 @@
+"""Each phase starts from its predecessor with the collections it needs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from hetjax.core import Assignment
+from hetjax.learn import phases
+from tests.learn import tiny
+from tests.nn.nets import random_assignment
+
+
+class _Stop(Exception):
+  """Ends a phase before its first step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Peek(phases.Run):
+  """A run whose training only shows what it would start from."""
+
+  def train(self, phase, start):
+    raise _Stop(phase, start())
+
+
+@pytest.fixture(scope="module")
+def run():
+  shared = tiny.shared().run
+  fields = {f.name: getattr(shared, f.name) for f in dataclasses.fields(shared)}
+  return _Peek(**fields)
+
+
+def _start(function, *arguments):
+  with pytest.raises(_Stop) as stopped:
+    function(*arguments)
+  return stopped.value.args
+
+
+def test_search_starts_calibrated_from_the_float_network(run):
+  trained = tiny.start_variables(tiny.shared())
+  stale = {**trained, "assignment": {"unused": 1}}
+  phase, start = _start(phases.search, run, tiny.shared().recipe.search, stale)
+  assert phase.mode == "noise" and set(start) == {"params", "batch_stats", "precision"}
+  images = run.example()
+  plain = {k: trained[k] for k in ("params", "batch_stats")}
+  calibrated = {k: start[k] for k in ("params", "batch_stats")}
+  apply = jax.jit(run.model.apply)
+  np.testing.assert_allclose(apply(calibrated, images), apply(plain, images), rtol=1e-3, atol=1e-4)
+  assert float(start["params"]["head"]["beta"]) != 1
+
+
+def test_finetune_starts_at_its_levels_with_fresh_norms(run):
+  trained = tiny.start_variables(tiny.shared())
+  assignment = random_assignment(run.specs)
+  phase, start = _start(phases.finetune, run, tiny.shared().recipe.finetune, trained, assignment)
+  assert phase.mode == "quantized" and set(start) == {"params", "batch_stats", "assignment"}
+  for name, bits in assignment.bits.items():
+    if run.specs[name].pinned_bits is None:
+      block, layer = name.split("/")
+      np.testing.assert_array_equal(start["assignment"][block][layer]["bits"], bits)
+  old, new = (v["batch_stats"]["stem_norm"]["mean"] for v in (trained, start))
+  assert not np.allclose(old, new)
+
+
+def test_levels_follow_learned_bits_within_the_budget(run):
+  searched = tiny.start_variables(tiny.shared())
+  s = np.linspace(-3, 3, 4, dtype=np.float32)
+  searched["precision"] = jax.tree.map(lambda leaf: s, searched["precision"])
+  assignment = phases.assign_levels(run, searched, mean_bits=3.5)
+  assert isinstance(assignment, Assignment)
+  for name, spec in run.specs.items():
+    bits = assignment.bits[name].tolist()
+    assert bits == ([8] * len(bits) if spec.pinned_bits else sorted(bits, reverse=True))

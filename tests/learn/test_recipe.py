@@ -1,0 +1,90 @@
+"""Recipes as data."""
+
+import pytest
+
+from hetjax.hardware import load_target, target_names
+from hetjax.learn import phases
+from hetjax.learn.recipe import Recipe, recipe_of
+from tests.learn import tiny, tiny_config
+
+
+def _config(**changes):
+  return tiny_config.get_config().to_dict() | changes
+
+
+def test_a_config_becomes_three_phases():
+  search = _config()["search"] | {"regularizers": ({"name": "mean_bits_macs", "weight": 0.1},)}
+  recipe = recipe_of(_config(search=search, by="macs"))
+  assert isinstance(recipe, Recipe)
+  assert [p.name for p in (recipe.train, recipe.search, recipe.finetune)] == [
+    "float", "search", "finetune"
+  ]  # fmt: skip
+  assert [p.mode for p in (recipe.train, recipe.search, recipe.finetune)] == [
+    "float", "noise", "quantized"
+  ]  # fmt: skip
+  assert recipe.search.budget.quantity == "mean_bits_macs"
+  assert recipe.search.budget.target == recipe.mean_bits == 3.5
+  assert recipe.search.regularizers[0].name == "mean_bits_macs"
+  assert recipe.search.optimizer.precision_rate == 1e-2
+  assert recipe.train.budget is None
+
+
+def test_by_has_a_default_and_the_config_is_not_changed():
+  config = _config()
+  del config["by"]
+  before = repr(config)
+  assert recipe_of(config).by == "params"
+  assert repr(config) == before
+
+
+@pytest.mark.parametrize(
+  ("changes", "error", "match"),
+  [
+    ({"sedd": 1}, TypeError, r"recipe has unknown fields \['sedd'\]"),
+    ({"train": {"steps": 3, "lr": 1}}, TypeError, r"phase 'float' has unknown fields \['lr'\]"),
+    ({"finetune": {}}, TypeError, r"phase 'finetune' lacks fields \['steps'\]"),
+    ({"finetune": {"steps": 0}}, ValueError, "steps of phase 'finetune'"),
+    ({"mean_bits": 0.5}, ValueError, "mean_bits must be at least 1, got 0.5"),
+    ({"mean_bits": float("nan")}, ValueError, "got nan"),
+    ({"by": "bytes"}, ValueError, "mean_bits_bytes"),
+  ],
+  ids=str,
+)
+def test_wrong_fields_are_named(changes, error, match):
+  with pytest.raises(error, match=match):
+    recipe_of(_config(**changes))
+
+
+@pytest.mark.parametrize("field", ["data", "search", "mean_bits"])
+def test_missing_fields_are_named(field):
+  config = _config()
+  del config[field]
+  with pytest.raises(TypeError, match=rf"recipe lacks fields \['{field}'\]"):
+    recipe_of(config)
+
+
+def test_a_uniform_network_trains_as_long_as_search_and_finetuning(monkeypatch):
+  seen = []
+  monkeypatch.setattr(
+    phases, "finetune", lambda run, phase, trained, assignment: seen.append((phase, assignment))
+    or type("State", (), {"variables": {}})
+  )  # fmt: skip
+  exp = tiny.shared()
+  exp.uniform({}, 2)
+  phase, assignment = seen[0]
+  assert phase.steps == exp.recipe.search.steps + exp.recipe.finetune.steps
+  assert phase.name == "uniform2"
+  for name, spec in exp.run.specs.items():
+    assert set(assignment.bits[name].tolist()) == {spec.pinned_bits or 2}
+
+
+def test_a_target_rules_the_granules(monkeypatch):
+  exp = tiny.experiment(target=target_names()[0])
+  seen = {}
+  monkeypatch.setattr(phases, "search", lambda *_: type("State", (), {"variables": {}}))
+  monkeypatch.setattr(phases, "assign_levels", lambda *_, **options: seen.update(options))
+  monkeypatch.setattr(phases, "finetune", lambda *_: type("State", (), {"variables": {}}))
+  exp.heterogeneous({})
+  assert seen["mean_bits"] == 3.5 and seen["by"] == "params"
+  levels = load_target(target_names()[0]).levels
+  assert seen["granules"] == {level.bits: level.granule for level in levels}

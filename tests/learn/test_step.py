@@ -1,0 +1,73 @@
+"""The train step of the search: noise, penalties, and a budget that is kept."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hetjax.core.precision import learned_bits, mean_bits
+from hetjax.learn.budget import Budget
+from hetjax.learn.optimizer import OptimizerConfig
+from hetjax.learn.regularizers import RegularizerConfig
+from hetjax.learn.step import PhaseConfig, bits_penalty, initial_state, make_train_step
+from tests.learn import tiny
+
+
+def test_phases_that_cannot_be_are_refused():
+  with pytest.raises(ValueError, match="steps of phase 'search' must be positive, got 0"):
+    PhaseConfig("search", "noise", 0)
+  budget = Budget("mean_bits_params", 2.0)
+  with pytest.raises(ValueError, match="'finetune' learns no bits"):
+    PhaseConfig("finetune", "quantized", 1, budget=budget)
+  with pytest.raises(ValueError, match="'float' learns no bits"):
+    PhaseConfig("float", "float", 1, regularizers=(RegularizerConfig("mean_bits_macs", 1.0),))
+
+
+def test_initial_state_and_penalty_by_hand():
+  exp = tiny.shared()
+  variables = tiny.start_variables(exp)
+  specs = exp.run.specs
+  regularizers = (RegularizerConfig("mean_bits_macs", 0.5), RegularizerConfig("mean_bits_params", 2))
+  budget = Budget("mean_bits_params", 3.5)
+  config = dataclasses.replace(exp.recipe.search, budget=budget, regularizers=regularizers)
+  state = initial_state(config, variables, specs)
+  bits = learned_bits(variables["precision"], specs)
+  by_params, by_macs = (float(mean_bits(bits, specs, by)) for by in ("params", "macs"))
+  assert float(state.budget_start) == pytest.approx(by_params)
+  assert (int(state.step), float(state.multiplier), state.assignment) == (0, 0.0, {})
+  assert set(state.variables) == {"params", "batch_stats", "precision"}
+  state = state.replace(multiplier=jnp.float32(3.0))
+  penalty, logs = bits_penalty(config, variables["precision"], state, specs)
+  assert float(penalty) == pytest.approx(0.5 * by_macs + 2 * by_params + 3.0 * by_params, rel=1e-5)
+  assert float(logs["penalty/mean_bits_macs"]) == pytest.approx(by_macs)
+  assert float(logs["budget"]) == float(logs["bits_params"]) == pytest.approx(by_params)
+
+
+def test_a_search_reaches_its_budget_and_adapts_its_multiplier():
+  exp = tiny.shared()
+  specs, target, steps = exp.run.specs, 3.6, 800
+  optimizer = OptimizerConfig(2e-3, scale_rate=2e-3, precision_rate=0.02, warmup_steps=10)
+  budget = Budget("mean_bits_params", target)
+  config = dataclasses.replace(exp.recipe.search, steps=steps, optimizer=optimizer, budget=budget)
+  state = initial_state(config, tiny.start_variables(exp), specs)
+  state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+  start = float(state.budget_start)
+  step = make_train_step(exp.run.model, config, specs)
+  key, values, multipliers = jax.random.key(0, impl="rbg"), [], []
+  for i in range(steps):
+    state, logs = step(state, exp.run.batches.batch(i), key)
+    values.append(float(logs["budget"]))
+    multipliers.append(float(logs["multiplier"]))
+  assert start > target + 1
+  assert max(abs(v - target) for v in values[-5:]) < 0.15
+  # Dual ascent: up while above the ramped target, down below it, never negative.
+  done = (1 + np.arange(steps)) / steps
+  ramped = target + np.clip(1 - done / 0.6, 0, 1) * (start - target)
+  expected = np.maximum(0, [0.0, *multipliers[:-1]] + 0.02 * (np.array(values) - ramped))
+  np.testing.assert_allclose(multipliers, expected, atol=1e-5)
+  assert max(multipliers) > 0.1 and np.any(np.diff(multipliers) < 0)
+  assert int(state.step) == steps and np.isfinite(float(logs["loss"]))
+  learned = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(state.precision)])
+  assert learned.std() > 0.05  # channels differ in what they need
