@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model_config.widths = (24, 48, 96)
   config.model_config.stem = "strided"
   config.batch_size = 256
-  config.train.steps = 1600
-  config.search.steps = 1000
-  config.finetune.steps = 1000
+  config.train.steps = 1400
+  config.search.steps = 900
+  config.finetune.steps = 900
   return config

@@ -172,7 +172,8 @@ class QuantizedLayer(nn.Module, kw_only=True):
     scale = alpha * beta * spec.palette.unit(self.signed)
     # Without a bias, adding a zero the compiler cannot see keeps it from contracting this product
     # with whatever addition follows: packed mode rounds here, so must this.
-    return t * scale + (scale * 0.0 if bias is None else bias)
+    hidden_zero = jax.lax.stop_gradient(scale) * 0.0
+    return t * scale + (hidden_zero if bias is None else bias)
 
   def execute_packed(self, x: Float[Array, "... c"], spec: LayerSpec, **geometry) -> Array:
     """Runs packed mode through `hetjax.ops`; `geometry` is that of `packed_conv`."""

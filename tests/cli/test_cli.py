@@ -151,7 +151,12 @@ def test_errors_are_one_line_and_status_1(path, tmp_path, capsys):
 
 
 def test_usage_errors_exit_with_2(capsys):
-  for arguments in ([], ["pack"], ["run", "x"], ["run", "x", "--data", "d", "--implementation", "q"]):
+  for arguments in (
+    [],
+    ["pack"],
+    ["run", "x"],
+    ["run", "x", "--data", "d", "--implementation", "q"],
+  ):
     with pytest.raises(SystemExit) as stopped:
       cli.main(arguments)
     assert stopped.value.code == 2

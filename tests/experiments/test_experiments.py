@@ -1,6 +1,7 @@
 """Configurations are data, and launchers produce the table that they promise."""
 
 import json
+import sys
 
 import ml_collections
 import numpy as np
@@ -22,11 +23,13 @@ from tests.nn.nets import random_assignment, random_variables
 CONFIGS = {"digits": digits, "fashion_mnist": fashion_mnist, "tiny": tiny_config}
 
 
-def _flagged(*overrides):
+def _flagged(monkeypatch, *overrides):
   """A configuration as the launcher gets it from the command line."""
+  arguments = ["train", f"--config={digits.__file__}", *overrides]
+  monkeypatch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
-  values(["train", f"--config={digits.__file__}", *overrides])
+  values(arguments)
   return values.config
 
 
@@ -41,15 +44,17 @@ def test_every_configuration_is_a_recipe_of_a_known_model(name):
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
-def test_overrides_reach_the_recipe_and_unknown_fields_do_not():
-  config = _flagged("--config.search.steps=7", "--config.target=some", "--config.seed=5")
+def test_overrides_reach_the_recipe_and_unknown_fields_do_not(monkeypatch):
+  config = _flagged(
+    monkeypatch, "--config.search.steps=7", "--config.target=some", "--config.seed=5"
+  )
   recipe = recipe_of(config.to_dict())
   assert (recipe.search.steps, recipe.target, recipe.seed) == (7, "some", 5)
   assert config.is_locked
   with pytest.raises((AttributeError, KeyError), match="sead"):
     config.sead = 3
   with pytest.raises(Exception, match="sead"):
-    _flagged("--config.sead=5")
+    _flagged(monkeypatch, "--config.sead=5")
 
 
 def test_train_and_report(tmp_path, monkeypatch, capsys):

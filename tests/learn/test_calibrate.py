@@ -108,6 +108,6 @@ def test_noise_error_is_the_monte_carlo_mean(signed):
 
 
 def test_all_zero_tensors_get_a_positive_scale():
-  error = lambda v: calibration.rounding_error(v, jnp.int32(4), True)  # noqa: E731
+  error = lambda v: calibration.rounding_error(v, jnp.int32(4), True)
   assert float(calibration.fit_beta(jnp.zeros((4, 3)), error)) > 0
   assert np.all(np.asarray(calibration.fit_alpha(jnp.zeros((4, 3)), error)) > 0)

@@ -29,7 +29,10 @@ def test_initial_state_and_penalty_by_hand():
   exp = tiny.shared()
   variables = tiny.start_variables(exp)
   specs = exp.run.specs
-  regularizers = (RegularizerConfig("mean_bits_macs", 0.5), RegularizerConfig("mean_bits_params", 2))
+  regularizers = (
+    RegularizerConfig("mean_bits_macs", 0.5),
+    RegularizerConfig("mean_bits_params", 2),
+  )
   budget = Budget("mean_bits_params", 3.5)
   config = dataclasses.replace(exp.recipe.search, budget=budget, regularizers=regularizers)
   state = initial_state(config, variables, specs)
@@ -45,29 +48,53 @@ def test_initial_state_and_penalty_by_hand():
   assert float(logs["budget"]) == float(logs["bits_params"]) == pytest.approx(by_params)
 
 
-def test_a_search_reaches_its_budget_and_adapts_its_multiplier():
+TARGET, STEPS = 3.6, 800
+KEY = jax.random.key(0, impl="rbg")
+
+
+@pytest.fixture(scope="module")
+def search():
+  """A function that makes the state before the search's first step, and the compiled step."""
   exp = tiny.shared()
-  specs, target, steps = exp.run.specs, 3.6, 800
   optimizer = OptimizerConfig(2e-3, scale_rate=2e-3, precision_rate=0.02, warmup_steps=10)
-  budget = Budget("mean_bits_params", target)
-  config = dataclasses.replace(exp.recipe.search, steps=steps, optimizer=optimizer, budget=budget)
-  state = initial_state(config, tiny.start_variables(exp), specs)
-  state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+  budget = Budget("mean_bits_params", TARGET)
+  config = dataclasses.replace(exp.recipe.search, steps=STEPS, optimizer=optimizer, budget=budget)
+
+  def fresh():
+    state = initial_state(config, tiny.start_variables(exp), exp.run.specs)
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+
+  return fresh, make_train_step(exp.run.model, config, exp.run.specs)
+
+
+def test_noise_follows_from_key_and_step(search):
+  fresh, step = search
+  batch = tiny.shared().run.batches.batch(0)
+
+  def loss(at, key):
+    return float(step(fresh().replace(step=jnp.int32(at)), batch, key)[1]["loss"])
+
+  assert loss(0, KEY) == loss(0, KEY)
+  assert len({loss(0, KEY), loss(1, KEY), loss(0, jax.random.key(1, impl="rbg"))}) == 3
+
+
+def test_a_search_reaches_its_budget_and_adapts_its_multiplier(search):
+  fresh, step = search
+  state = fresh()
   start = float(state.budget_start)
-  step = make_train_step(exp.run.model, config, specs)
-  key, values, multipliers = jax.random.key(0, impl="rbg"), [], []
-  for i in range(steps):
-    state, logs = step(state, exp.run.batches.batch(i), key)
+  values, multipliers = [], []
+  for i in range(STEPS):
+    state, logs = step(state, tiny.shared().run.batches.batch(i), KEY)
     values.append(float(logs["budget"]))
     multipliers.append(float(logs["multiplier"]))
-  assert start > target + 1
-  assert max(abs(v - target) for v in values[-5:]) < 0.15
+  assert start > TARGET + 1
+  assert max(abs(v - TARGET) for v in values[-5:]) < 0.15
   # Dual ascent: up while above the ramped target, down below it, never negative.
-  done = (1 + np.arange(steps)) / steps
-  ramped = target + np.clip(1 - done / 0.6, 0, 1) * (start - target)
+  done = (1 + np.arange(STEPS)) / STEPS
+  ramped = TARGET + np.clip(1 - done / 0.6, 0, 1) * (start - TARGET)
   expected = np.maximum(0, [0.0, *multipliers[:-1]] + 0.02 * (np.array(values) - ramped))
   np.testing.assert_allclose(multipliers, expected, atol=1e-5)
   assert max(multipliers) > 0.1 and np.any(np.diff(multipliers) < 0)
-  assert int(state.step) == steps and np.isfinite(float(logs["loss"]))
+  assert int(state.step) == STEPS and np.isfinite(float(logs["loss"]))
   learned = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(state.precision)])
   assert learned.std() > 0.05  # channels differ in what they need

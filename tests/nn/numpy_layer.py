@@ -22,7 +22,7 @@ def accumulator(x, beta, kernel, bits, *, pmax, signed, groups, strides, pads, d
     pmax: Highest level of the palette.
     signed, groups, strides, pads, dilation: Of the layer.
   """
-  b, h, w, c = x.shape
+  b, h, w = x.shape[:3]
   kh, kw, per_group, n = kernel.shape
   (top, bottom), (left, right) = pads
   ho = (h + top + bottom - dilation[0] * (kh - 1) - 1) // strides[0] + 1

@@ -57,7 +57,7 @@ def test_weights_are_laid_out_once_for_the_implementation(artifact):
 
 
 def _packed_layers(network):
-  is_layer = lambda node: isinstance(node, dict) and "weights" in node  # noqa: E731
+  is_layer = lambda node: isinstance(node, dict) and "weights" in node
   return jax.tree.leaves(network.variables["packed"], is_leaf=is_layer)
 
 
