@@ -9,16 +9,17 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import measure, report_run
+from experiments import measure
 from experiments.configs import digits, fashion_mnist
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.bench import Timing
 from hetjax.core.precision import mean_bits
 from hetjax.learn.recipe import recipe_of
-from hetjax.pack import read_artifact
-from tests.learn import tiny_config
-from tests.nn.nets import random_assignment, random_variables
+from hetjax.pack import float32_file_bytes, read_artifact
+from hetjax.report import render
+from tests.learn import tiny, tiny_config
+from tests.nn.nets import quantized_variables, random_assignment, random_variables
 
 CONFIGS = {"digits": digits, "fashion_mnist": fashion_mnist, "tiny": tiny_config}
 
@@ -57,34 +58,29 @@ def test_overrides_reach_the_recipe_and_unknown_fields_do_not(monkeypatch):
     _flagged(monkeypatch, "--config.sead=5")
 
 
-def test_train_and_report(tmp_path, monkeypatch, capsys):
+def test_rows_describe_the_files_that_they_ran(tmp_path, monkeypatch):
   monkeypatch.setattr(
     measure, "interleaved",
     lambda functions, seconds: {n: Timing(i * 1e-6, 0, 0, 1) for i, n in enumerate(functions, 1)},
   )  # fmt: skip
-  config = tiny_config.get_config()
-  config.data = "synthetic"
-  for phase in ("train", "search", "finetune"):
-    config[phase].steps = 2
-  report_run.train_and_report(config.to_dict(), str(tmp_path), str(tmp_path / "results.json"))
-  written = json.loads((tmp_path / "results.json").read_text())
-  plain, packed = written["rows"]
-  assert written["config"]["model"] == "resnet" and written["provenance"]["seed"] == 0
-  artifact = read_artifact(tmp_path / "heterogeneous.safetensors")
-  assert packed["file_bytes"] == (tmp_path / "heterogeneous.safetensors").stat().st_size
-  assert packed["disagreements"] == 0
-  bits = float(mean_bits(artifact.assignment.bits, artifact.specs))
-  assert packed["mean_bits"] == pytest.approx(bits) and bits <= 3.5
+  exp = tiny.shared()
+  variables, specs = quantized_variables(exp.run.model, exp.run.example())
+  trained = {k: v for k, v in variables.items() if k != "assignment"}
+  plain, packed = measure.network_rows(exp, trained, {"two words": variables}, tmp_path / "new")
+  path = tmp_path / "new" / "two-words.safetensors"
+  artifact = read_artifact(path)
+  assert packed["name"] == "two words" and packed["disagreements"] == 0
+  assert packed["file_bytes"] == path.stat().st_size
+  assert packed["mean_bits"] == pytest.approx(float(mean_bits(artifact.assignment.bits, specs)))
   assert packed["overhead_bytes"] == packed["file_bytes"] - packed["sizes"]["codes"]
   assert packed["compression"] == plain["file_bytes"] / packed["file_bytes"]
-  assert (plain["latency_us"], packed["latency_us"], packed["latency_peer_us"]) == (
-    pytest.approx(1), pytest.approx(2), pytest.approx(1)
-  )  # fmt: skip
-  text = capsys.readouterr().out
-  for row in (plain, packed):
-    assert f"{row['name']}" in text and f"{row['accuracy']:.2f}" in text
-    assert f"{row['compression']:.2f}x" in text
-  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"float", "search", "finetune"}
+  assert plain["file_bytes"] == float32_file_bytes(artifact)
+  assert plain["accuracy"] == exp.accuracy(exp.predict(trained, "float"))
+  assert packed["accuracy"] == exp.accuracy(exp.predict(variables, "quantized"))
+  latencies = (plain["latency_us"], packed["latency_us"], packed["latency_peer_us"])
+  assert latencies == pytest.approx((1, 2, 1))
+  text = render((plain, packed), measure.COLUMNS).splitlines()
+  assert text[3].startswith("two words") and f"{packed['compression']:.2f}x" in text[3]
 
 
 def test_the_mix_leaves_pinned_layers_out():

@@ -80,6 +80,7 @@ def test_three_kills_leave_no_trace(tmp_path):
   first, second = (w / "heterogeneous.safetensors" for w in (killed, undisturbed))
   assert first.read_bytes() == second.read_bytes()
   rows = [json.loads((w / "results.json").read_text())["rows"] for w in (killed, undisturbed)]
+  assert [row["name"] for row in rows[1]] == ["float32", "heterogeneous"]
   assert rows[0][1]["accuracy"] == rows[1][1]["accuracy"] and rows[0][1]["disagreements"] == 0
   _assert_arrays_equal(killed, undisturbed)
   assert "checkpoint.py" not in undisturbed.with_suffix(".log").read_text()  # orbax keeps quiet

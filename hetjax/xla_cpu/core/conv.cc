@@ -155,6 +155,8 @@ class BlockTask {
   int64_t out_pixel_[kTile];
 };
 
+constexpr int64_t kProductsWorthSharing = 1 << 20;
+
 }  // namespace
 
 void Conv(const Layer& layer, const Geometry& geometry, const ConvArguments& arguments,
@@ -167,10 +169,15 @@ void Conv(const Layer& layer, const Geometry& geometry, const ConvArguments& arg
       ExpandRows(layer, arguments.records, pixels, arguments.is_signed, executor);
   const int64_t blocks =
       layer.depthwise ? 1 : layer.groups * layer.blocks_per_group;
+  // Waking a thread costs more than a small layer.
+  const int64_t products = geometry.batch * out_height * out_width * layer.taps * layer.outputs *
+                           (layer.channels / layer.groups);
+  Executor calling_thread;
+  Executor& workers = products < kProductsWorthSharing ? calling_thread : executor;
   const std::vector<Window> windows =
-      SplitOutput(geometry.batch * out_height, out_width, blocks, executor.threads());
+      SplitOutput(geometry.batch * out_height, out_width, blocks, workers.threads());
   // Blocks change fastest, so that threads at neighbouring tasks share activations.
-  executor.Run(static_cast<int64_t>(windows.size()) * blocks, [&](int64_t task) {
+  workers.Run(static_cast<int64_t>(windows.size()) * blocks, [&](int64_t task) {
     const ExactFloats exact;
     const Window& window = windows[static_cast<size_t>(task / blocks)];
     if (layer.depthwise) {
