@@ -34,7 +34,7 @@ def load() -> ctypes.CDLL | str:
     library.hetjax_cpu_compiler.restype = ctypes.c_char_p
     library.hetjax_cpu_isas.restype = ctypes.c_char_p
     library.hetjax_cpu_forced_isa.restype = ctypes.c_char_p
-  except (OSError, AttributeError) as error:
+  except (OSError, AttributeError, RuntimeError) as error:
     return f"the engine {file} cannot be loaded: {error}"
   return library
 

@@ -19,7 +19,7 @@ from hetjax.data import load_dataset
 from hetjax.nn.packing import artifact_of
 from hetjax.ops import dispatch
 from hetjax.pack import float32_file_bytes, write_artifact
-from tests.nn.nets import quantized_variables
+from tests.shared.nets import quantized_variables
 
 ROOT = Path(__file__).parents[2]
 

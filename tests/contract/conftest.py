@@ -1,34 +1,8 @@
-"""Every backend that this machine can run, each CPU instruction set a backend of its own."""
-
-import contextlib
-import dataclasses
+"""The backend that a test of the contract runs on."""
 
 import pytest
 
-from hetjax import xla_cpu
-
-
-@dataclasses.dataclass(frozen=True)
-class Backend:
-  """An implementation under one instruction set."""
-
-  implementation: str
-  isa: str | None = None
-
-  def __str__(self) -> str:
-    return self.implementation if self.isa is None else f"{self.implementation}-{self.isa}"
-
-  def forced(self):
-    """Context in which the backend's own instruction set runs."""
-    return xla_cpu.force_isa(self.isa) if self.isa else contextlib.nullcontext()
-
-
-def backends() -> list[Backend]:
-  """The reference, and the CPU engine once per instruction set if it is built."""
-  found = [Backend("reference")]
-  if xla_cpu.available()[0]:
-    found += [Backend("xla_cpu", isa) for isa in xla_cpu.isas()]
-  return found
+from tests.shared.backends import backends
 
 
 @pytest.fixture(params=backends(), ids=str)

@@ -18,8 +18,8 @@ from hetjax.core.precision import mean_bits
 from hetjax.learn.recipe import recipe_of
 from hetjax.pack import float32_file_bytes, read_artifact
 from hetjax.report import render
-from tests.learn import tiny, tiny_config
-from tests.nn.nets import quantized_variables, random_assignment, random_variables
+from tests.shared import tiny, tiny_config
+from tests.shared.nets import quantized_variables, random_assignment, random_variables
 
 CONFIGS = {"digits": digits, "fashion_mnist": fashion_mnist, "tiny": tiny_config}
 

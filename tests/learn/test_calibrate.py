@@ -10,7 +10,7 @@ from hetjax import nn as hnn
 from hetjax.core import quantize
 from hetjax.core.precision import get_path
 from hetjax.learn import calibrate as calibration
-from tests.nn import nets, numpy_layer
+from tests.shared import nets, numpy_layer
 
 
 def _quantized(x, bits, signed):

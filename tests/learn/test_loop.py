@@ -9,7 +9,7 @@ import pytest
 from hetjax.learn import loop
 from hetjax.learn.metrics import read_metrics
 from hetjax.learn.step import initial_state
-from tests.learn import tiny
+from tests.shared import tiny
 
 _STEPS = {"train__steps": 5, "log_every": 2, "checkpoint_every": 3}
 

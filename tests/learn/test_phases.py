@@ -8,8 +8,8 @@ import pytest
 
 from hetjax.core import Assignment
 from hetjax.learn import phases
-from tests.learn import tiny
-from tests.nn.nets import random_assignment
+from tests.shared import tiny
+from tests.shared.nets import random_assignment
 
 
 class _Stop(Exception):

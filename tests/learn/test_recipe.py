@@ -5,7 +5,7 @@ import pytest
 from hetjax.hardware import load_target, target_names
 from hetjax.learn import phases
 from hetjax.learn.recipe import Recipe, recipe_of
-from tests.learn import tiny, tiny_config
+from tests.shared import tiny, tiny_config
 
 
 def _config(**changes):

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from hetjax.learn.metrics import read_metrics
-from tests.learn import tiny_config
+from tests.shared import tiny_config
 
 ROOT = Path(__file__).parents[2]
 PHASES = {"float": "train", "search": "search", "finetune": "finetune"}
@@ -22,7 +22,7 @@ _TIMEOUT = 300
 
 def _start(workdir):
   command = [sys.executable, "-m", "experiments.train"]
-  command += ["--config", "tests/learn/tiny_config.py", "--workdir", str(workdir)]
+  command += ["--config", "tests/shared/tiny_config.py", "--workdir", str(workdir)]
   command += ["--config.search.precision_rate=0.2", "--config.checkpoint_every=3"]
   log = open(workdir.with_suffix(".log"), "ab")  # noqa: SIM115 - closed with the process
   return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ), log

@@ -12,7 +12,7 @@ from hetjax.learn.budget import Budget
 from hetjax.learn.optimizer import OptimizerConfig
 from hetjax.learn.regularizers import RegularizerConfig
 from hetjax.learn.step import PhaseConfig, bits_penalty, initial_state, make_train_step
-from tests.learn import tiny
+from tests.shared import tiny
 
 
 def test_phases_that_cannot_be_are_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hetjax import nn as hnn
-from tests.nn import numpy_layer
+from tests.shared import numpy_layer
 
 _BITS = np.array([1, 2, 4, 4, 2], np.int8)
 

@@ -7,8 +7,8 @@ import pytest
 
 from hetjax import nn as hnn
 from hetjax.core import Palette
-from tests.nn import numpy_layer
-from tests.nn.nets import mixed
+from tests.shared import numpy_layer
+from tests.shared.nets import mixed
 
 _X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 7, 4)), jnp.float32)
 

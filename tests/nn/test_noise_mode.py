@@ -9,7 +9,7 @@ import pytest
 
 from hetjax import nn as hnn
 from hetjax.core.precision import s_of_bits
-from tests.nn.nets import random_variables
+from tests.shared.nets import random_variables
 
 
 def _samples(x, kernel, s, signed, count=20_000):

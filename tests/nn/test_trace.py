@@ -7,7 +7,7 @@ import pytest
 
 from hetjax import nn as hnn
 from hetjax.core import LayerSpec, Palette
-from tests.nn.nets import Mixed
+from tests.shared.nets import Mixed
 
 
 class Twice(nn.Module):

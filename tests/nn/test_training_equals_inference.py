@@ -12,10 +12,9 @@ from hetjax import nn as hnn
 from hetjax.core import Palette
 from hetjax.learn import phases
 from hetjax.learn.recipe import Experiment, recipe_of
-from tests.contract.conftest import Backend, backends
-from tests.learn import tiny_config
-from tests.nn import numpy_layer
-from tests.nn.nets import mixed, random_assignment
+from tests.shared import numpy_layer, tiny_config
+from tests.shared.backends import Backend, backends
+from tests.shared.nets import mixed, random_assignment
 
 every_backend = pytest.mark.parametrize("backend", backends(), ids=str)
 

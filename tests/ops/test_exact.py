@@ -60,9 +60,7 @@ def test_gradient_is_that_of_the_plain_contraction(length):
   a = jnp.asarray(rng.integers(0, 256, (2, length)), jnp.float32)
   w = jnp.asarray(rng.integers(-255, 256, (length, 3)), jnp.float32)
   g = jnp.asarray(rng.normal(size=(2, 3)), jnp.float32)
-  run = lambda a, w: exact.float_accumulator(
-    contract, a, w, length=length, a_max=255, w_max=255
-  )
+  run = lambda a, w: exact.float_accumulator(contract, a, w, length=length, a_max=255, w_max=255)
   y, back = jax.vjp(run, a, w)
   np.testing.assert_array_equal(
     y, (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)

@@ -10,7 +10,7 @@ from hetjax import models, runtime
 from hetjax import nn as hnn
 from hetjax.nn.packing import artifact_of
 from hetjax.pack import ArtifactError, write_artifact
-from tests.nn.nets import quantized_variables
+from tests.shared.nets import quantized_variables
 
 _SHAPE = (8, 8, 1)
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from hetjax.learn.recipe import Experiment, recipe_of
-from tests.learn import tiny_config
-from tests.nn.nets import random_variables
+from tests.shared import tiny_config
+from tests.shared.nets import random_variables
 
 
 def recipe(**changes):
