@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,14 +37,20 @@ def _processor() -> str:
 
 def _commit() -> str:
   """The checkout's commit, "+changes" if files differ from it; "unknown" outside a checkout."""
-  folder = Path(__file__).parent
+  package = Path(__file__).resolve().parents[1]
 
   def git(*arguments: str) -> str:
     return subprocess.run(
-      ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+      ["git", "-C", str(package), *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
     ).stdout.strip()
 
   try:
+    if Path(git("rev-parse", "--show-toplevel")) != package.parent:
+      return "unknown"  # installed inside somebody else's checkout
     commit = git("rev-parse", "HEAD")
     return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
   except (OSError, subprocess.SubprocessError):
@@ -57,7 +64,7 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
     seed: The run's seed, or None where nothing is random.
   """
   return {
-    "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
     "commit": _commit(),
     "seed": seed,
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -30,9 +30,10 @@ def test_bars():
 
 
 def test_provenance_says_how_to_do_it_again(monkeypatch):
-  monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "--seed", "3"])
+  monkeypatch.setattr(sys, "orig_argv", ["/bin/python", "-m", "experiments.demo", "--json", "a b"])
   about = provenance(3)
-  assert about["command"] == "train.py --seed 3" and about["seed"] == 3
+  assert about["command"] == "python -m experiments.demo --json 'a b'"
+  assert about["seed"] == 3
   assert {"python", "hetjax", "jax", "jaxlib", "numpy"} <= about["versions"].keys()
   assert about["versions"]["python"] == sys.version.split()[0]
   assert about["machine"].keys() == {"system", "architecture", "processor", "cores"}
