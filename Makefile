@@ -108,5 +108,5 @@ build-file: $(VENV)/.requirements
 	$(PY) -m tests.update_build
 
 clean:
-	rm -rf $(VENV) build dist demo runs .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist demo .pytest_cache .hypothesis .ruff_cache
 	rm -f hetjax/xla_cpu/*.so

@@ -23,6 +23,31 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 _JSON = flags.DEFINE_string("json", "demo/results.json", "Result file; artifacts go beside it.")
 
 
+def broken_promises(rows: list[dict], data: str) -> list[str]:
+  """What a demo's rows fail to keep, in words; empty if all is well.
+
+  On any data packed files must classify like training; on digits the heterogeneous network must
+  also lose at most one point at a mean of 2 bits or less, in an eighth of float32's bytes.
+  """
+  by_name = {row["name"]: row for row in rows}
+  broken = [
+    f"{name}: {row['disagreements']} test images classified unlike training"
+    for name, row in by_name.items()
+    if row.get("disagreements")
+  ]
+  if data != "digits":
+    return broken
+  network = by_name["heterogeneous"]
+  loss = by_name["float32"]["accuracy"] - network["accuracy"]
+  if loss > 1.0:
+    broken.append(f"heterogeneous loses {loss:.2f} points against float32, more than 1.0")
+  if network["mean_bits"] > 2.0:
+    broken.append(f"heterogeneous has {network['mean_bits']:.3f} mean bits, more than 2.0")
+  if network["compression"] < 8.0:
+    broken.append(f"heterogeneous is compressed {network['compression']:.2f}x, less than 8x")
+  return broken
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments {argv[1:]}")
@@ -61,6 +86,9 @@ def main(argv):
     mix={str(p): share for p, share in mix.items()},
     seconds=seconds,
   )
+  broken = broken_promises(rows, _DATA.value)
+  if broken:
+    raise SystemExit("the demo broke a promise: " + "; ".join(broken))
 
 
 if __name__ == "__main__":

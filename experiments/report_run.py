@@ -18,4 +18,4 @@ def train_and_report(config: Mapping[str, Any], workdir: str, json_path: str) ->
   variables = experiment.heterogeneous(trained)
   rows = network_rows(experiment, trained, {"heterogeneous": variables}, workdir)
   print(render(rows, COLUMNS))
-  write_json(json_path, rows, seed=recipe.seed, config=dict(config))
+  write_json(json_path, rows, seed=recipe.seed, config=dict(experiment.run.settings))

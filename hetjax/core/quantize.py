@@ -37,9 +37,10 @@ def flush_subnormals(x: Float[Array, "*n"], xp=jnp) -> Float[Array, "*n"]:
   """Subnormal float32 values as zero, on every backend alike.
 
   XLA on CPU runs with subnormals flushed, NumPy does not; on the signed grid the sign of a
-  subnormal would otherwise decide between two codes.
+  subnormal would otherwise decide between two codes. The least normal number goes with them: a
+  product just below it rounds up to it where subnormals exist, and to zero where they do not.
   """
-  return xp.where(xp.abs(x) < xp.float32(_TINY), xp.float32(0.0), x)
+  return xp.where(xp.abs(x) <= xp.float32(_TINY), xp.float32(0.0), x)
 
 
 def to_grid(x: Float[Array, "*n"], inv_scale: Float[Array, ""], xp=jnp) -> Float[Array, "*n"]:

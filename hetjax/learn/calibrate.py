@@ -2,7 +2,7 @@
 
 The rule: each scale minimises the expected squared error of what the layer will do to its tensor -
 rounding at assigned bits, or clipping plus noise of variance `sigma^2 / 3` at learned ones - over a
-fixed grid of candidates: alpha 37 multiples, 0.4 to 2.2, of the standard deviation of an output
+fixed grid of candidates: alpha 37 multiples, 0.4 to 2.2, of the root mean square of an output
 channel's weights; beta 40 geometric multiples, 0.15 to 3, of the activations' root mean square.
 Activations are captured in float mode: fitting a beta on inputs that earlier layers have already
 quantized costs several points of accuracy.
@@ -47,7 +47,7 @@ def noise_error(x: Array, sigma: Array, signed: bool) -> Array:
 def fit_alpha(weights: Float[Array, "*k n"], error) -> Float[Array, " n"]:
   """Scale per output channel with the least `error(weights / alpha) * alpha^2` summed over k."""
   axes = tuple(range(weights.ndim - 1))
-  spread = jnp.maximum(jnp.std(weights, axis=axes), _LEAST_SCALE)
+  spread = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(weights), axis=axes)), _LEAST_SCALE)
 
   def cost(multiple):
     alpha = spread * multiple

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -110,7 +111,7 @@ def run_phase(
 
 def _phase_number(name: str) -> int:
   """A stable number per phase name, so that phases draw different noise."""
-  return int.from_bytes(name.encode()[:4].ljust(4, b"\0"), "little") & 0x7FFFFFFF
+  return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
 def predictions(

@@ -76,13 +76,22 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
   }
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
   budget = Budget(quantity=f"mean_bits_{config['by']}", target=config["mean_bits"])
-  regularizers = tuple(RegularizerConfig(**dict(r)) for r in search.pop("regularizers", ()))
+  regularizers = tuple(_regularizer(r) for r in search.pop("regularizers", ()))
   return Recipe(
     **config,
     train=_phase("float", "float", train),
     search=_phase("search", "noise", search, budget=budget, regularizers=regularizers),
     finetune=_phase("finetune", "quantized", finetune),
   )
+
+
+def _regularizer(fields: Mapping[str, Any]) -> RegularizerConfig:
+  """A regularizer; a `target` among its arguments may be a target's name or file."""
+  fields = dict(fields)
+  kwargs = dict(fields.get("kwargs", {}))
+  if isinstance(kwargs.get("target"), str):
+    kwargs["target"] = load_target(kwargs["target"])
+  return RegularizerConfig(**fields | {"kwargs": kwargs})
 
 
 def _check_fields(what: str, have: Mapping[str, Any], known: Mapping[str, bool]) -> None:

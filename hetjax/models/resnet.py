@@ -100,6 +100,8 @@ class ResNet(nn.Module):
     """
     if self.stem not in STEMS:
       raise ValueError(f"stem must be one of {STEMS}, got {self.stem!r}")
+    if not self.stage_sizes or min(self.stage_sizes) < 1:
+      raise ValueError(f"stage_sizes must be positive, one or more, got {self.stage_sizes}")
     if len(self.stage_sizes) != len(self.widths):
       raise ValueError(
         f"stage_sizes and widths must have equal length, got {self.stage_sizes}, {self.widths}"

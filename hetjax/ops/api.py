@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from hetjax.core import geometry
 from hetjax.ops import dispatch, reference
 from hetjax.pack.layout import ChannelLayout
-from hetjax.pack.weights import PackedWeights
+from hetjax.pack.weights import PackedWeights, weight_bytes
 from hetjax.xla_cpu import call as cpu
 
 
@@ -36,6 +36,9 @@ def _require(name: str, x: Array, dtype, shape: tuple[int | None, ...] | None = 
 def _check_weights(weights: PackedWeights, implementation: str) -> None:
   if not isinstance(weights, PackedWeights):
     raise ValueError(f"weights must be PackedWeights, got {type(weights).__name__}")
+  if weights.storage == "file":
+    size = weight_bytes(weights.layout, weights.kernel_shape)
+    _require("codes of weights", weights.codes, jnp.uint8, (size,))
   if weights.storage not in ("file", implementation):
     raise ValueError(
       f"weights were prepared for implementation {weights.storage!r} and cannot run on "

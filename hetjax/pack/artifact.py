@@ -94,14 +94,26 @@ def check_artifact(artifact: Artifact) -> None:
       raise ArtifactError(f"layer {name!r}: its spec has the name {layer.spec.name!r}")
     check_spec(layer.spec)
     _check_layer(name, layer)
+  if not artifact.layers:
+    raise ArtifactError("layers: expected at least one, got none")
+  for name in artifact.layers:
+    for ancestor in _ancestors(name):
+      if ancestor in artifact.layers:
+        raise ArtifactError(f"layer {name!r}: its path runs through layer {ancestor!r}")
   for path, value in artifact.tensors.items():
     check_path(path, "tensor path")
     collection, _, rest = path.partition("/")
     if collection not in COLLECTIONS or not rest:
       raise ArtifactError(f"tensor {path!r}: expected a path in one of {COLLECTIONS}")
-    if rest in artifact.layers or rest.rpartition("/")[0] in artifact.layers:
+    if rest in artifact.layers or any(a in artifact.layers for a in _ancestors(rest)):
       raise ArtifactError(f"tensor {path!r}: belongs to a quantized layer")
     _check_float32(value, None, f"tensor {path!r}")
+
+
+def _ancestors(path: str) -> list[str]:
+  """Paths that `path` runs through, the nearest first."""
+  parts = path.split("/")
+  return ["/".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
 
 
 def check_path(path: Any, field: str) -> None:

@@ -58,10 +58,13 @@ def build(
   """
   try:
     model = models.create(artifact.model_name, **dict(artifact.model_config))
+    blocks = sum(getattr(model, "stage_sizes", ()))
+    if blocks > len(artifact.layers):  # before a trace whose length the file would choose
+      raise ValueError(f"its config asks for {blocks} blocks, more than the file's layers")
     example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     specs = hnn.layer_specs(model, example)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
-  except (TypeError, ValueError, ZeroDivisionError) as error:
+  except (TypeError, ValueError, IndexError, ArithmeticError) as error:
     raise ArtifactError(f"model {artifact.model_name!r} cannot be made: {error}") from error
   _check_layers(artifact, specs)
   wanted = hnn.packing.other_leaves(shapes, specs)
@@ -72,7 +75,8 @@ def build(
       raise ArtifactError(
         f"tensor {path!r}: the model needs {want.get(path)}, the file has {have.get(path)}"
       )
-  variables = hnn.prepare(hnn.variables_of(artifact), implementation)
+  # On the device once, so that a call moves nothing but its images.
+  variables = jax.device_put(hnn.prepare(hnn.variables_of(artifact), implementation))
   return Network(artifact, model, variables, implementation)
 
 

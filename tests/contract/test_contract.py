@@ -11,6 +11,8 @@ from hetjax.ops import numpy_reference
 from hetjax.pack import ChannelLayout
 from tests.contract import cases
 
+LEAST = np.finfo(np.float32).tiny / 2.7  # times 1 / 0.37 it rounds to about the least normal
+
 
 def assert_same_accumulators(case, backend):
   records, weights = case.operands()
@@ -117,7 +119,9 @@ def test_quantize_pack_equals_the_reference_bit_for_bit(palette, signed, backend
     x[0, 0] = (np.arange(channels) - channels // 2) * np.float32(0.37) / 128
     x[0, 1] = np.nextafter(x[0, 0], np.float32(1))
     x[0, 2] = np.nextafter(x[0, 0], np.float32(-1))
-    x[1, 0] = np.resize(np.float32([np.nan, np.inf, -np.inf, 1e-40, -1e-40, 3e38, -0.0]), channels)
+    x[1, 0] = np.resize(
+      np.float32([np.nan, np.inf, -np.inf, 1e-40, -1e-40, 3e38, -0.0, -LEAST]), channels
+    )
     expected = numpy_reference.quantize_pack(x, inv_beta, layout, signed)
     got = ops.quantize_pack(
       x, inv_beta, layout=layout, signed=signed, implementation=backend.implementation

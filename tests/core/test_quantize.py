@@ -18,8 +18,8 @@ TINY = float(np.finfo(np.float32).tiny)
 
 def exact_code(x: float, bits: int, signed: bool) -> int:
   """The contract's formula in rational numbers."""
-  if abs(x) < TINY:
-    x = 0.0  # subnormals count as zero
+  if abs(x) <= TINY:
+    x = 0.0  # subnormals count as zero, and the least normal number with them
   spacing = 2 * Fraction(1, 2 ** (bits - 1))
   offset = Fraction(2 ** (bits - 1)) if signed else Fraction(1, 2)
   u = floor(Fraction(x) / spacing + offset)
@@ -79,12 +79,13 @@ def test_scaled_codes_agree_between_numpy_and_jit_whatever_the_compiler_contract
 
 
 def test_subnormals_count_as_zero_before_and_after_scaling():
-  x = np.float32([-1e-40, 1e-40, -2e-38])
+  x = np.float32([-1e-40, 1e-40, -2e-38, -float.fromhex("0x1.fffffep-126")])
   for inv_scale in (np.float32(1e5), np.float32(0.5)):
     steps = quantize.to_grid(x, inv_scale, np)
-    bits = np.full(3, 8, np.int32)
+    bits = np.full(4, 8, np.int32)
     codes = quantize.encode(steps, bits, signed=True, xp=np).tolist()
-    assert codes == [128, 128, 127 if inv_scale > 1 else 128]
+    last = 127 if inv_scale > 1 else 128
+    assert codes == [128, 128, last, last]
     jitted = jax.jit(
       lambda v, s, bits=bits: quantize.encode(quantize.to_grid(v, s), bits, signed=True)
     )

@@ -33,7 +33,8 @@ def test_scales_are_the_best_of_their_grids():
     new, old = (get_path(v["params"], name) for v in (variables, plain))
     bits = assignment.bits[name].astype(int)
     weights = np.asarray(old["kernel"], np.float64).reshape(spec.kernel_shape)
-    per_weight, spread = _bits_per_weight(bits, spec), weights.std((0, 1, 2))
+    per_weight = _bits_per_weight(bits, spec)
+    spread = np.sqrt(np.mean(np.square(weights), (0, 1, 2)))
     costs = np.array(
       [
         np.sum((_quantized(weights / a, per_weight, True) * a - weights) ** 2, (0, 1, 2))
@@ -111,3 +112,12 @@ def test_all_zero_tensors_get_a_positive_scale():
   error = lambda v: calibration.rounding_error(v, jnp.int32(4), True)
   assert float(calibration.fit_beta(jnp.zeros((4, 3)), error)) > 0
   assert np.all(np.asarray(calibration.fit_alpha(jnp.zeros((4, 3)), error)) > 0)
+
+
+def test_a_single_weight_per_output_keeps_its_size():
+  weights = jnp.float32([[0.7, -1.3, 0.02]])
+  alpha = calibration.fit_alpha(
+    weights, lambda v: calibration.rounding_error(v, jnp.int32(4), True)
+  )
+  rounded = quantize.straight_through(weights / alpha, jnp.int32(4), True) * alpha
+  np.testing.assert_allclose(rounded, weights, rtol=0.1)

@@ -1,5 +1,7 @@
 """What the ops refuse, and how an implementation is chosen. What they compute: tests/contract."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,6 +30,14 @@ def conv(a=RECORDS, weights=WEIGHTS, scale=None, bias=None, **kwargs):
     ({"a": RECORDS[0]}, "a must have shape"),
     ({"a": RECORDS[..., :-1]}, "a must have shape"),
     ({"weights": WEIGHTS.codes}, "weights must be PackedWeights"),
+    (
+      {"weights": dataclasses.replace(WEIGHTS, codes=WEIGHTS.codes[:-1])},
+      "codes of weights must have shape",
+    ),
+    (
+      {"weights": dataclasses.replace(WEIGHTS, codes=WEIGHTS.codes.astype(np.int32))},
+      "codes of weights must be an array of uint8",
+    ),
     ({"scale": ONES}, "scale and bias must be given together"),
     ({"scale": ONES, "bias": ONES[:-1]}, "bias must have shape"),
     ({"scale": ONES.astype(np.float64), "bias": ONES}, "scale must be an array of float32"),

@@ -72,9 +72,21 @@ def test_round_trip_and_sizes(palette, groups):
   assert sizes["header"] < 900
 
 
-def test_empty_network_round_trips():
-  empty = Artifact("nothing", {"a": [None, True, {"b": -1.5}]}, {}, {})
-  same(from_bytes(to_bytes(empty)), empty)
+def test_a_network_without_layers_is_refused():
+  with pytest.raises(ArtifactError, match="layers: expected at least one"):
+    to_bytes(Artifact("nothing", {}, {}, {}))
+
+
+def test_paths_that_run_through_a_layer_are_refused(sample):
+  name, layer = next(iter(sample.layers.items()))
+  below = f"{name}/kernel"
+  inner = dataclasses.replace(layer, spec=dataclasses.replace(layer.spec, name=below))
+  nested = dataclasses.replace(sample, layers={**sample.layers, below: inner})
+  with pytest.raises(ArtifactError, match="runs through layer"):
+    to_bytes(nested)
+  tensors = {**sample.tensors, f"params/{below}/x": np.ones(2, np.float32)}
+  with pytest.raises(ArtifactError, match="belongs to a quantized layer"):
+    to_bytes(dataclasses.replace(sample, tensors=tensors))
 
 
 def test_any_safetensors_reader_opens_it(sample_bytes):
