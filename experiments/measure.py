@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,7 @@ COLUMNS = (
 def _latencies(float_call, networks: Mapping[str, runtime.Network], image, seconds: float):
   """Interleaved batch-1 medians in microseconds, the float32 network's among them."""
   calls = {"float32": float_call}
-  for name, network in networks.items():
-    apply = jax.jit(network.apply)
-    calls[name] = lambda apply=apply, network=network: apply(network.variables, image)
+  calls |= {name: functools.partial(network, image) for name, network in networks.items()}
   return {k: t.microseconds for k, t in interleaved(calls, seconds=seconds).items()}
 
 
@@ -110,12 +109,11 @@ def network_rows(
 
 def predict_packed(network: runtime.Network, images: np.ndarray, size: int = 250) -> np.ndarray:
   """Classes that a packed network predicts for normalised images, int32[n]."""
-  apply = jax.jit(network.apply)
   out = []
   for i in range(0, len(images), size):
     part = images[i : i + size]
     padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-    out.append(np.argmax(np.asarray(apply(network.variables, padded)), -1)[: len(part)])
+    out.append(np.argmax(np.asarray(network(padded)), -1)[: len(part)])
   return np.concatenate(out)
 
 

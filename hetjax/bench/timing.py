@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -32,6 +32,63 @@ class Timing:
     return 1e6 * self.median
 
 
+def settle(longest: float = 0.05) -> None:
+  """Waits until this process's own threads rest.
+
+  Thread pools spin for a while after their work. On few cores that would be charged to whoever
+  runs next, so turns begin when a pause uses next to no processor time, or after `longest` seconds.
+  """
+  begun = time.perf_counter()
+  while time.perf_counter() - begun < longest:
+    start, busy = time.perf_counter(), time.process_time()
+    time.sleep(0.001)
+    if time.process_time() - busy < 0.1 * (time.perf_counter() - start):
+      return
+
+
+def bursts(
+  functions: Mapping[str, Callable[[], object]],
+  *,
+  seconds: float = 2.0,
+  burst: float = 0.01,
+  least: int = 5,
+) -> dict[str, Timing]:
+  """Times functions of different engines in turn, in bursts of calls.
+
+  A turn waits until all threads rest (`settle`), makes one call that is not timed, so that every
+  engine finds caches and threads as its own previous call left them, and then times single calls
+  for `burst` seconds, at least two.
+
+  Args:
+    functions: Name -> function without arguments that returns when its work is done.
+    seconds: Time in total, all functions together.
+    burst: Seconds of a turn.
+    least: Least number of turns of each, whatever the time.
+
+  Returns:
+    Name -> Timing over all timed calls.
+  """
+  taken: dict[str, list[float]] = {name: [] for name in functions}
+  begun, rounds = time.perf_counter(), 0
+  while rounds < least or time.perf_counter() - begun < seconds:
+    for name, run in functions.items():
+      settle()
+      run()
+      first, calls = time.perf_counter(), 0
+      while calls < 2 or time.perf_counter() - first < burst:
+        start = time.perf_counter()
+        run()
+        taken[name].append(time.perf_counter() - start)
+        calls += 1
+    rounds += 1
+  return {name: _timing(values) for name, values in taken.items()}
+
+
+def _timing(values: Sequence[float]) -> Timing:
+  low, median, high = np.percentile(values, (25, 50, 75))
+  return Timing(float(median), float(low), float(high), len(values))
+
+
 def interleaved(
   functions: Mapping[str, Callable[[], jax.Array]], *, seconds: float = 2.0, least: int = 11
 ) -> dict[str, Timing]:
@@ -57,8 +114,4 @@ def interleaved(
       jax.block_until_ready(run())
       taken[name].append(time.perf_counter() - start)
     rounds += 1
-  out = {}
-  for name, values in taken.items():
-    low, median, high = np.percentile(values, (25, 50, 75))
-    out[name] = Timing(float(median), float(low), float(high), rounds)
-  return out
+  return {name: _timing(values) for name, values in taken.items()}

@@ -1,1 +1,1 @@
-"""The command line: `python -m hetjax {doctor,inspect,run}`."""
+"""The command line: `python -m hetjax {doctor,inspect,run,bench}`."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hetjax.cli import doctor, inspect, run
+from hetjax.cli import bench, doctor, inspect, run
 from hetjax.ops import IMPLEMENTATIONS
 
 
@@ -27,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
   p.add_argument("--data", required=True, help="name of the data set, e.g. digits")
   p.add_argument("--implementation", choices=IMPLEMENTATIONS, help="of the packed operations")
   p.add_argument("--json", metavar="PATH", help=json_help)
+
+  bench.add_arguments(commands.add_parser("bench", help="speed beside other engines, and limits"))
   return parser
 
 
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       doctor.main(args.json)
     elif args.command == "inspect":
       inspect.main(args.artifact, args.json)
+    elif args.command == "bench":
+      bench.main(args)
     else:
       run.main(args.artifact, args.data, args.implementation, args.json)
   except (ValueError, OSError, RuntimeError) as error:  # the last: what cannot run here

@@ -18,14 +18,13 @@ def main(path: str, data: str, implementation: str | None, json_path: str | None
   """Evaluates the artifact at `path` on the test images of `data`."""
   dataset = load_dataset(data)
   network = load(path, dataset.image_shape, implementation)
-  apply = jax.jit(network.apply)
   right = total = 0
   for batch in evaluation_batches(dataset, "test", 250):
-    predicted = np.argmax(np.asarray(apply(network.variables, batch["image"])), axis=-1)
+    predicted = np.argmax(np.asarray(network(batch["image"])), axis=-1)
     right += int(np.sum(predicted == batch["label"]))
     total += int(np.sum(batch["label"] >= 0))
   image = jax.device_put(dataset.normalize(dataset.test.images[:1]))
-  timing = interleaved({"packed": lambda: apply(network.variables, image)})["packed"]
+  timing = interleaved({"packed": lambda: network(image)})["packed"]
   row = {
     "name": os.path.basename(path),
     "data": data,

@@ -1,22 +1,40 @@
-"""Models by name. A packed file stores name and config; `create` makes the module again."""
+"""Models by name. A packed file stores name and config; `create` makes the module again.
+
+Names are those of families, whose config holds every attribute, and of their members, which fill
+some in. Every model's call takes one input, and `mode`, `train` and `implementation` as keywords.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
 
 from hetjax.core import Palette
-from hetjax.models import resnet
+from hetjax.models import mobilenet, resnet, transformer, vit
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-  "resnet": resnet.ResNet,
-  **{f"resnet{d}": resnet.cifar(d) for d in (8, 14, 20, 32, 44, 56)},
-  "resnet18": resnet.resnet18,
-  "resnet50": resnet.resnet50,
-}
+FAMILIES: Mapping[str, type[nn.Module]] = MappingProxyType(
+  {
+    "resnet": resnet.ResNet,
+    "mobilenet_v2": mobilenet.MobileNetV2,
+    "transformer": transformer.Transformer,
+    "vit": vit.ViT,
+  }
+)
+MODELS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+  {
+    **FAMILIES,
+    **{f"resnet{d}": resnet.cifar(d) for d in (8, 14, 20, 32, 44, 56)},
+    "resnet18": resnet.resnet18,
+    "resnet50": resnet.resnet50,
+    "transformer_small": transformer.transformer_small,
+    "vit_tiny": vit.vit_tiny,
+    "vit_small": vit.vit_small,
+  }
+)
 
 
 def create(name: str, **config: Any) -> nn.Module:
@@ -31,26 +49,46 @@ def create(name: str, **config: Any) -> nn.Module:
   """
   if name not in MODELS:
     raise ValueError(f"model must be one of {sorted(MODELS)}, got {name!r}")
-  fields = {f.name for f in dataclasses.fields(resnet.ResNet)} - {"parent", "name"}
-  unknown = sorted(set(config) - fields)
+  family = getattr(MODELS[name], "func", MODELS[name])
+  fields = _fields(family)
+  unknown = sorted(set(config) - set(fields))
   if unknown:
     raise ValueError(f"model config has unknown fields {unknown}; known: {sorted(fields)}")
   if "palette" in config and not isinstance(config["palette"], Palette):
     config["palette"] = Palette(tuple(config["palette"]))
-  for field in ("stage_sizes", "widths"):
-    if field in config:
-      config[field] = tuple(config[field])
-  return MODELS[name](**config)
+  return MODELS[name](**{field: _frozen(value) for field, value in config.items()})
+
+
+def name_of(model: nn.Module) -> str:
+  """The family of a model, the name under which `create` makes it from `config_of(model)`.
+
+  Raises:
+    ValueError: the model is of no family here.
+  """
+  for name, family in FAMILIES.items():
+    if type(model) is family:
+      return name
+  raise ValueError(f"model must be of a family in {sorted(FAMILIES)}, got {type(model).__name__}")
 
 
 def config_of(model: nn.Module) -> dict[str, Any]:
-  """JSON-able config that makes the same module by `create("resnet", **config)`."""
+  """JSON-able config that makes the same module by `create(name_of(model), **config)`."""
   config = {}
-  for field in dataclasses.fields(model):
-    if field.name in ("parent", "name"):
-      continue
-    value = getattr(model, field.name)
-    if isinstance(value, Palette):
-      value = list(value.levels)
-    config[field.name] = list(value) if isinstance(value, tuple) else value
+  for field in _fields(type(model)):
+    value = getattr(model, field)
+    config[field] = _thawed(value.levels if isinstance(value, Palette) else value)
   return config
+
+
+def _fields(family: type[nn.Module]) -> list[str]:
+  return [f.name for f in dataclasses.fields(family) if f.name not in ("parent", "name")]
+
+
+def _frozen(value: Any) -> Any:
+  """Sequences as tuples, at any depth: modules must be hashable."""
+  return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _thawed(value: Any) -> Any:
+  """Sequences as lists, at any depth, as JSON has them."""
+  return list(map(_thawed, value)) if isinstance(value, list | tuple) else value

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from hetjax import nn as hnn
 from hetjax.core import Palette
+from hetjax.models.parts import conv_and_norm
 
 STEMS = ("cifar", "strided", "imagenet")
 
@@ -37,7 +38,7 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-  """1x1, 3x3 and 1x1 convolutions; the last widens fourfold."""
+  """1x1, 3x3 and 1x1 convolutions; the last widens fourfold, the 3x3 one strides ("v1.5")."""
 
   features: int
   strides: int
@@ -81,6 +82,11 @@ class ResNet(nn.Module):
   palette: Palette = Palette()
   pinned_bits: int = 8
 
+  @property
+  def blocks(self) -> int:
+    """Blocks that a call runs."""
+    return sum(self.stage_sizes)
+
   @nn.compact
   def __call__(
     self,
@@ -107,12 +113,7 @@ class ResNet(nn.Module):
         f"stage_sizes and widths must have equal length, got {self.stage_sizes}, {self.widths}"
       )
     common = {"palette": self.palette, "mode": mode, "implementation": implementation}
-    conv = functools.partial(
-      hnn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal(), **common
-    )
-    norm = functools.partial(
-      nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
-    )
+    conv, norm = conv_and_norm(common, train)
     size, strides, pad = {"cifar": (3, 1, 1), "strided": (3, 2, 1), "imagenet": (7, 2, 3)}[
       self.stem
     ]

@@ -12,46 +12,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from hetjax.core import geometry
-from hetjax.ops import dispatch, reference
+from hetjax.ops import dispatch, primitives
+from hetjax.ops.checks import (
+  check_epilogue,
+  check_weights,
+  require,
+  require_last,
+  window_of,
+)
 from hetjax.pack.layout import ChannelLayout
-from hetjax.pack.weights import PackedWeights, weight_bytes
+from hetjax.pack.weights import PackedWeights
 from hetjax.xla_cpu import call as cpu
-
-
-def _require(name: str, x: Array, dtype, shape: tuple[int | None, ...] | None = None) -> None:
-  """Checks dtype and, where given, shape (None matches any extent)."""
-  if not hasattr(x, "dtype") or x.dtype != dtype:
-    got = getattr(x, "dtype", type(x).__name__)
-    raise ValueError(f"{name} must be an array of {jnp.dtype(dtype).name}, got {got}")
-  if shape is None:
-    return
-  if len(x.shape) != len(shape) or any(
-    want is not None and want != have for want, have in zip(shape, x.shape, strict=True)
-  ):
-    want = tuple("any" if v is None else v for v in shape)
-    raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}")
-
-
-def _check_weights(weights: PackedWeights, implementation: str) -> None:
-  if not isinstance(weights, PackedWeights):
-    raise ValueError(f"weights must be PackedWeights, got {type(weights).__name__}")
-  if weights.storage == "file":
-    size = weight_bytes(weights.layout, weights.kernel_shape)
-    _require("codes of weights", weights.codes, jnp.uint8, (size,))
-  if weights.storage not in ("file", implementation):
-    raise ValueError(
-      f"weights were prepared for implementation {weights.storage!r} and cannot run on "
-      f"{implementation!r}; prepare them again from the packed file's weights"
-    )
-
-
-def _check_epilogue(scale, bias, n: int) -> None:
-  if (scale is None) != (bias is None):
-    raise ValueError("scale and bias must be given together, or neither for raw accumulators")
-  if scale is not None:
-    _require("scale", scale, jnp.float32, (n,))
-    _require("bias", bias, jnp.float32, (n,))
 
 
 def quantize_pack(
@@ -80,12 +51,14 @@ def quantize_pack(
   """
   chosen = dispatch.resolve(implementation)
   x, inv_beta = jnp.asarray(x), jnp.asarray(inv_beta)
-  _require("x", x, jnp.float32)
-  _require("inv_beta", inv_beta, jnp.float32, ())
+  require("x", x, jnp.float32)
+  require("inv_beta", inv_beta, jnp.float32, ())
   if x.ndim < 1 or x.shape[-1] != layout.channels:
     raise ValueError(f"x must end in {layout.channels} channels, got shape {tuple(x.shape)}")
-  implementation_ = cpu if chosen == "xla_cpu" else reference
-  return implementation_.quantize_pack(x, inv_beta, layout, signed)
+  (records,) = primitives.QUANTIZE_PACK(
+    x, inv_beta, layout=layout, signed=bool(signed), implementation=chosen
+  )
+  return records
 
 
 def packed_conv(
@@ -120,21 +93,16 @@ def packed_conv(
     ValueError: a dtype, shape or parameter does not fit.
   """
   chosen = dispatch.resolve(implementation)
-  _check_weights(weights, chosen)
+  check_weights(weights, chosen)
   a = jnp.asarray(a)
-  _require("a", a, jnp.uint8, (None, None, None, weights.layout.record_bytes))
+  require("a", a, jnp.uint8, (None, None, None, weights.layout.record_bytes))
   kh, kw, _, n = weights.kernel_shape
-  _check_epilogue(scale, bias, n)
-  strides = geometry.pair(strides, "strides")
-  dilation = geometry.pair(kernel_dilation, "kernel_dilation")
-  pads = geometry.explicit_padding(padding, a.shape[1:3], (kh, kw), strides, dilation)
-  window = {"signed": signed, "strides": strides, "padding": pads, "kernel_dilation": dilation}
-  if chosen == "xla_cpu":
-    if weights.storage == "file":
-      weights = cpu.relayout(weights)
-    return cpu.conv(a, weights, scale, bias, **window)
-  t = reference.conv_accumulator(a, weights, **window)
-  return t if scale is None else reference.epilogue(t, scale, bias)
+  check_epilogue(scale, bias, n)
+  window = window_of(a.shape[1:3], (kh, kw), strides, padding, kernel_dilation)
+  (y,) = primitives.PACKED_LAYER(
+    a, weights, scale, bias, signed=bool(signed), window=window, implementation=chosen
+  )
+  return y
 
 
 def packed_matmul(
@@ -159,16 +127,15 @@ def packed_matmul(
   Returns:
     As `packed_conv`, with the leading shape of `a`.
   """
-  if isinstance(weights, PackedWeights) and weights.kernel_shape[:2] != (1, 1):
-    raise ValueError(f"weights of a matmul must be 1x1, got kernel {weights.kernel_shape}")
+  chosen = dispatch.resolve(implementation)
+  check_weights(weights, chosen, matrix=True)
   a = jnp.asarray(a)
-  if a.ndim < 1:
-    raise ValueError("a must have at least one axis, the record bytes; got a scalar")
-  flat = a.reshape(1, 1, -1, a.shape[-1])
-  y = packed_conv(
-    flat, weights, scale, bias, signed=signed, padding="VALID", implementation=implementation
+  require_last("a", a, jnp.uint8, weights.layout.record_bytes)
+  check_epilogue(scale, bias, weights.kernel_shape[3])
+  (y,) = primitives.PACKED_LAYER(
+    a, weights, scale, bias, signed=bool(signed), window=None, implementation=chosen
   )
-  return y.reshape(*a.shape[:-1], y.shape[-1])
+  return y
 
 
 def prepare_weights(weights: PackedWeights, implementation: str | None = None) -> PackedWeights:
@@ -182,7 +149,7 @@ def prepare_weights(weights: PackedWeights, implementation: str | None = None) -
     Weights that ops run without further conversion. The result never reaches a file.
   """
   chosen = dispatch.resolve(implementation)
-  _check_weights(weights, chosen)
-  if chosen == "reference" or weights.storage == chosen:
+  check_weights(weights, chosen)
+  if chosen == "reference" or weights.storage != "file":
     return weights
   return jax.jit(cpu.relayout)(weights)

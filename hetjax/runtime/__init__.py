@@ -1,5 +1,7 @@
-"""Packed networks from files to functions."""
+"""Packed networks from files and models to functions: loaded, fused, exported."""
 
-from hetjax.runtime.load import Network, build, load
+from hetjax.runtime.export import export, load_exported
+from hetjax.runtime.load import build, load
+from hetjax.runtime.network import Network, compile
 
-__all__ = ["Network", "build", "load"]
+__all__ = ["Network", "build", "compile", "export", "load", "load_exported"]

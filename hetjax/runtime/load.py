@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.pack import Artifact, ArtifactError, read_artifact
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-  """A packed network ready to run: `network(images)` gives logits.
-
-  Attributes:
-    artifact: What was loaded.
-    model: The Linen module.
-    variables: Its variables for packed mode, laid out for `implementation`.
-    implementation: Which implementation runs the packed ops; None picks the best.
-  """
-
-  artifact: Artifact
-  model: nn.Module
-  variables: dict[str, Any]
-  implementation: str | None = None
-
-  def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b classes"]:
-    """Logits of normalised images; usable under `jit`."""
-    return self.apply(self.variables, images)
-
-  def apply(self, variables: dict[str, Any], images: Float[Array, "b h w c"]) -> Array:
-    """As a call, with the variables as an argument: for `jit` without baking them in."""
-    return self.model.apply(variables, images, mode="packed", implementation=self.implementation)
+from hetjax.runtime.network import Network, compile
 
 
 def build(
@@ -75,9 +48,8 @@ def build(
       raise ArtifactError(
         f"tensor {path!r}: the model needs {want.get(path)}, the file has {have.get(path)}"
       )
-  # On the device once, so that a call moves nothing but its images.
-  variables = jax.device_put(hnn.prepare(hnn.variables_of(artifact), implementation))
-  return Network(artifact, model, variables, implementation)
+  network = compile(model, hnn.variables_of(artifact), implementation=implementation)
+  return dataclasses.replace(network, artifact=artifact)
 
 
 def _check_layers(artifact: Artifact, specs) -> None:

@@ -14,7 +14,7 @@ from hetjax.xla_cpu import library
 
 ISAS = ("scalar", "avx2", "avx512")
 
-__all__ = ["ISAS", "active_isa", "available", "compiler", "force_isa", "isas"]
+__all__ = ["ISAS", "active_isa", "available", "compiler", "force_isa", "isas", "weight_format"]
 
 
 def available() -> tuple[bool, str]:
@@ -50,6 +50,17 @@ def active_isa() -> str:
   """
   name = ctypes.c_char_p()
   library.call("hetjax_cpu_active_isa", ctypes.byref(name))
+  return name.value.decode()
+
+
+def weight_format() -> str:
+  """Name of the layout in which the kernels that run now read weights.
+
+  Raises:
+    RuntimeError: as `active_isa`.
+  """
+  name = ctypes.c_char_p()
+  library.call("hetjax_cpu_format", ctypes.byref(name))
   return name.value.decode()
 
 

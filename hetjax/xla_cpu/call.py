@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,19 @@ from hetjax import xla_cpu
 from hetjax.core.geometry import Pads, output_size
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights, weight_bytes
+from hetjax.xla_cpu import library
 
 STORAGE = "xla_cpu"
-BLOCK = 64  # output channels of a block of prepared weights
-UNIT_BYTES = 4 * BLOCK
+CORRECTIONS = 3  # kinds of them: see `relayout`
+ACTIVATIONS = (None, "relu", "relu6")
+
+
+class Consumer(Protocol):
+  """Who reads a convolution's values as records under `layout`."""
+
+  inv_beta: Float[Array, ""]
+  layout: ChannelLayout
+  signed: bool
 
 
 def _record_attributes(layout: ChannelLayout) -> dict:
@@ -39,22 +50,25 @@ def _ready() -> None:
   xla_cpu.active_isa()
 
 
-def storage_bytes(layout: ChannelLayout, kernel_shape: tuple[int, int, int, int]) -> int:
-  """Bytes of a layer's weights in storage "xla_cpu".
+def storage() -> str:
+  """Storage of weights prepared for the instruction set in use: "xla_cpu:" and its weight format.
 
-  Blocks of 64 output channels hold, per tap and level, units of 256 bytes: four channels, or 32
-  channels at 1 bit. A depthwise layer (one channel a group) holds int32 levels [taps, N].
+  Raises:
+    RuntimeError: the engine is not available.
   """
-  kh, kw, per_group, n = kernel_shape
-  if per_group == 1:
-    return 4 * kh * kw * n
-  blocks = -(-(n // layout.groups) // BLOCK)
-  bits = layout.bits_array.reshape(layout.groups, per_group)
-  units = 0
-  for level in layout.palette.levels:
-    counts = np.count_nonzero(bits == level, axis=1).astype(np.int64)
-    units += int(((counts + 31) // 32 if level == 1 else (counts + 3) // 4).sum())
-  return kh * kw * blocks * units * UNIT_BYTES
+  return f"{STORAGE}:{xla_cpu.weight_format()}"
+
+
+def storage_bytes(layout: ChannelLayout, kernel_shape: tuple[int, int, int, int]) -> int:
+  """Bytes of a layer's weights in `storage()`.
+
+  Raises:
+    RuntimeError: the engine is not available, or the layer is one that it refuses.
+  """
+  kh, kw, _, n = kernel_shape
+  return library.storage_bytes(
+    layout.bits_array, np.asarray(layout.palette.levels, np.int32), layout.groups, kh, kw, n
+  )
 
 
 def relayout(weights: PackedWeights) -> PackedWeights:
@@ -64,8 +78,9 @@ def relayout(weights: PackedWeights) -> PackedWeights:
     weights: Weights in storage "file".
 
   Returns:
-    Weights in storage "xla_cpu": codes uint8[storage_bytes] and corrections int32[taps, N], what
-    each tap adds to a signed accumulator whatever the activations.
+    Weights in `storage()`: codes uint8[storage_bytes] and corrections int32[3, taps, N], modulo 2^32:
+    what each tap adds to a signed and to an unsigned accumulator whatever the activations, and a
+    tap's whole part of a signed accumulator where all codes are zero.
 
   Raises:
     ValueError: another storage, or the byte count does not fit.
@@ -81,11 +96,11 @@ def relayout(weights: PackedWeights) -> PackedWeights:
   kh, kw, _, n = weights.kernel_shape
   out = (
     jax.ShapeDtypeStruct((storage_bytes(weights.layout, weights.kernel_shape),), jnp.uint8),
-    jax.ShapeDtypeStruct((kh * kw, n), jnp.int32),
+    jax.ShapeDtypeStruct((CORRECTIONS, kh * kw, n), jnp.int32),
   )
   run = jax.ffi.ffi_call("hetjax_relayout", out, vmap_method="sequential")
-  prepared, corrections = run(codes, **_layer_attributes(weights))
-  return dataclasses.replace(weights, codes=prepared, storage=STORAGE, corrections=corrections)
+  prepared, corrections = run(codes, **_layer_attributes(weights), format=xla_cpu.weight_format())
+  return dataclasses.replace(weights, codes=prepared, storage=storage(), corrections=corrections)
 
 
 def quantize_pack(
@@ -103,7 +118,7 @@ def quantize_pack(
 
 
 def conv(
-  a: UInt8[Array, "b h w r"],
+  x: UInt8[Array, "b h w r"] | Float[Array, "b h w c"],
   weights: PackedWeights,
   scale: Float[Array, " n"] | None,
   bias: Float[Array, " n"] | None,
@@ -112,29 +127,63 @@ def conv(
   strides: tuple[int, int],
   padding: Pads,
   kernel_dilation: tuple[int, int],
-) -> Float[Array, "b ho wo n"] | Int[Array, "b ho wo n"]:
-  """Convolution of records with weights in storage "xla_cpu"; see `hetjax.ops.packed_conv`.
+  inv_beta: Float[Array, ""] | None = None,
+  residual: Float[Array, "b ho wo n"] | None = None,
+  activation: str | None = None,
+  requantize: Sequence[Consumer] = (),
+  keep_values: bool = True,
+) -> list[Array]:
+  """Convolution with weights in `storage()` and all that may follow it, as one custom call.
+
+  See `hetjax.ops.packed_conv` and `hetjax.ops.fused_conv`.
+
+  Args:
+    x: Records, or with `inv_beta` float32 values that are quantized on the way in.
+    requantize: Who reads the values.
+
+  Returns:
+    The values (accumulators without a scale) if they are kept, then one record tensor a reader.
 
   Raises:
     ValueError: weights in another storage.
     RuntimeError: the engine is not available.
   """
   _ready()
-  if weights.storage != STORAGE:
-    raise ValueError(f"weights must be in storage {STORAGE!r}, got {weights.storage!r}")
+  if weights.storage != storage():
+    raise ValueError(
+      f"weights must be in storage {storage()!r} for the instruction set in use, "
+      f"got {weights.storage!r}"
+    )
   kh, kw, _, n = weights.kernel_shape
-  size = output_size(a.shape[1:3], (kh, kw), strides, padding, kernel_dilation)
-  epilogue = () if scale is None else (scale, bias)
-  out = jax.ShapeDtypeStruct((a.shape[0], *size, n), jnp.float32 if epilogue else jnp.int32)
-  run = jax.ffi.ffi_call("hetjax_conv", out, vmap_method="sequential")
+  size = (x.shape[0], *output_size(x.shape[1:3], (kh, kw), strides, padding, kernel_dilation))
+  dtype = jnp.int32 if scale is None else jnp.float32
+  outs = [jax.ShapeDtypeStruct((*size, n), dtype)] if keep_values else []
+  outs += [jax.ShapeDtypeStruct((*size, r.layout.record_bytes), jnp.uint8) for r in requantize]
+  optional = (scale, bias, inv_beta, residual, *(r.inv_beta for r in requantize))
+  levels = [r.layout.palette.levels for r in requantize]
+  run = jax.ffi.ffi_call("hetjax_conv", outs, vmap_method="sequential")
   return run(
-    a,
+    x,
     weights.codes,
     weights.corrections,
-    *epilogue,
-    signed=np.bool_(signed),
+    *(operand for operand in optional if operand is not None),
+    **_layer_attributes(weights),
+    format=xla_cpu.weight_format(),
     strides=np.asarray(strides, np.int32),
     padding=np.asarray(padding, np.int32).reshape(-1),
     kernel_dilation=np.asarray(kernel_dilation, np.int32),
-    **_layer_attributes(weights),
+    signed=np.bool_(signed),
+    epilogue=np.bool_(scale is not None),
+    quantize=np.bool_(inv_beta is not None),
+    residual=np.bool_(residual is not None),
+    keep_values=np.bool_(keep_values),
+    activation=np.int32(ACTIVATIONS.index(activation)),
+    consumer_bits=_ints(*(r.layout.bits_array for r in requantize)),
+    consumer_levels=_ints(*levels),
+    consumer_level_counts=_ints([len(each) for each in levels]),
+    consumer_signed=_ints([r.signed for r in requantize]),
   )
+
+
+def _ints(*parts) -> np.ndarray:
+  return np.concatenate([np.zeros(0, np.int32), *(np.asarray(p, np.int32) for p in parts)])

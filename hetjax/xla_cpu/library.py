@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 
 LIBRARY_VARIABLE = "HETJAX_CPU_LIBRARY"
 TARGETS = ("hetjax_relayout", "hetjax_quantize_pack", "hetjax_conv")
@@ -61,3 +62,40 @@ def call(function: str, *arguments) -> None:
   size = ctypes.c_int64(_ERROR_BYTES)
   if getattr(require(), function)(*arguments, message, size):
     raise RuntimeError(message.value.decode())
+
+
+class LayerStruct(ctypes.Structure):
+  """`hetjax_cpu_layer` of core/hetjax_cpu.h."""
+
+  _fields_ = (
+    ("bits", ctypes.c_void_p),
+    ("channels", ctypes.c_int64),
+    ("levels", ctypes.c_void_p),
+    ("num_levels", ctypes.c_int64),
+    ("groups", ctypes.c_int64),
+    ("kernel_height", ctypes.c_int64),
+    ("kernel_width", ctypes.c_int64),
+    ("outputs", ctypes.c_int64),
+  )
+
+
+def layer_struct(
+  bits: np.ndarray, levels: np.ndarray, groups: int, kh: int, kw: int, outputs: int
+) -> LayerStruct:
+  """A layer for the C interface; `bits` and `levels` are int32 and kept alive by the result."""
+  layer = LayerStruct(
+    bits.ctypes.data, bits.size, levels.ctypes.data, levels.size, groups, kh, kw, outputs
+  )
+  layer.keep = (bits, levels)
+  return layer
+
+
+def storage_bytes(*layer) -> int:
+  """Bytes of a layer's prepared weights; arguments as `layer_struct`.
+
+  Raises:
+    RuntimeError: the engine is not available or refuses the layer.
+  """
+  size = ctypes.c_int64()
+  call("hetjax_cpu_storage_bytes", ctypes.byref(layer_struct(*layer)), ctypes.byref(size))
+  return size.value

@@ -1,8 +1,5 @@
 """What was trained is what runs: quantized and packed mode agree bit for bit, on every backend."""
 
-import dataclasses
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,45 +10,11 @@ from hetjax.core import Palette
 from hetjax.learn import phases
 from hetjax.learn.recipe import Experiment, recipe_of
 from tests.shared import numpy_layer, tiny_config
-from tests.shared.backends import Backend, backends
+from tests.shared.backends import backends
+from tests.shared.equality import Case, assert_packed_equals_quantized
 from tests.shared.nets import mixed, random_assignment
 
 every_backend = pytest.mark.parametrize("backend", backends(), ids=str)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Case:
-  """A network with its quantized variables, the same packed, and images."""
-
-  model: object
-  variables: dict
-  specs: dict
-  images: np.ndarray
-
-  @functools.cached_property
-  def packed(self) -> dict:
-    return hnn.pack_variables(self.variables, self.specs)
-
-  @functools.cached_property
-  def expected(self) -> tuple[np.ndarray, dict]:
-    """Logits and accumulators of quantized mode."""
-    return self.run(self.variables, "quantized", Backend("reference"))
-
-  def run(self, variables, mode, backend) -> tuple[np.ndarray, dict]:
-    """Logits as a network computes them, and accumulators of every layer."""
-    options = {"mode": mode, "implementation": backend.implementation}
-    logits, kept = _apply(self.model, tuple(options.items()))(variables, self.images)
-    names = {n: functools.reduce(dict.__getitem__, n.split("/"), kept) for n in self.specs}
-    return np.asarray(logits), {n: np.asarray(v["accumulator"][0]) for n, v in names.items()}
-
-
-@functools.cache
-def _apply(model, options):
-  plain = jax.jit(lambda v, x: model.apply(v, x, **dict(options)))
-  traced = jax.jit(
-    lambda v, x: model.apply(v, x, **dict(options), mutable=["intermediates"])[1]["intermediates"]
-  )
-  return lambda v, x: (plain(v, x), traced(v, x[:16]))
 
 
 def digits() -> Case:
@@ -70,31 +33,19 @@ def digits() -> Case:
   return Case(run.model, variables, run.specs, experiment.test_images())
 
 
-def _assert_equal(case: Case, backend: Backend):
-  logits, accumulators = case.expected
-  with backend.forced():
-    for packed in (case.packed, hnn.prepare(case.packed, backend.implementation)):
-      got, sums = case.run(packed, "packed", backend)
-      assert sums.keys() == accumulators.keys()
-      for name in accumulators:
-        np.testing.assert_array_equal(sums[name], accumulators[name], err_msg=name)
-      np.testing.assert_array_equal(got, logits)
-      np.testing.assert_array_equal(np.argmax(got, -1), np.argmax(logits, -1))
-
-
 def test_a_trained_network_on_the_whole_test_set():
   case = digits()
   levels = [np.asarray(leaf) for leaf in jax.tree.leaves(case.variables["assignment"])]
   assert len(np.unique(np.concatenate(levels))) == 3
-  assert len(case.images) > 250
+  assert len(case.inputs) > 250
   for backend in backends():  # in one test, so that parallel workers do not train it twice
-    _assert_equal(case, backend)
+    assert_packed_equals_quantized(case, backend)
 
 
 @every_backend
 def test_every_kind_of_layer(backend):
   model, images, variables, specs = mixed()
-  _assert_equal(Case(model, variables, specs, images), backend)
+  assert_packed_equals_quantized(Case(model, variables, specs, images), backend)
 
 
 @every_backend

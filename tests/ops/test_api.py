@@ -61,7 +61,7 @@ def test_conv_names_what_does_not_fit(arguments, message):
 def test_matmul_and_quantize_pack_name_what_does_not_fit():
   with pytest.raises(ValueError, match="must be 1x1"):
     ops.packed_matmul(RECORDS[0, 0], WEIGHTS, signed=False)
-  with pytest.raises(ValueError, match="scalar"):
+  with pytest.raises(ValueError, match="a must have a last axis"):
     ops.packed_matmul(np.uint8(1), MATRIX, signed=False)
   one = np.float32(1)
   pack = lambda x, s=one: ops.quantize_pack(x, s, layout=LAYOUT, signed=False)
@@ -78,9 +78,9 @@ def test_weights_prepared_for_another_implementation_are_refused():
     pytest.skip("needs the CPU engine")
   prepared = ops.prepare_weights(WEIGHTS, "xla_cpu")
   assert ops.prepare_weights(prepared, "xla_cpu") is prepared
-  with pytest.raises(ValueError, match="prepared for implementation 'xla_cpu'"):
+  with pytest.raises(ValueError, match="prepared for implementation 'xla_cpu:"):
     conv(weights=prepared)
-  with pytest.raises(ValueError, match="prepared for implementation 'xla_cpu'"):
+  with pytest.raises(ValueError, match="prepared for implementation 'xla_cpu:"):
     ops.prepare_weights(prepared, "reference")
 
 

@@ -8,35 +8,55 @@ import numpy as np
 
 from hetjax.pack import ChannelLayout
 from hetjax.xla_cpu import library
-from hetjax.xla_cpu.call import storage_bytes
+from hetjax.xla_cpu.call import CORRECTIONS, storage_bytes
 from tests.xla_cpu.cases import Case
 
 _Sizes2 = ctypes.c_int64 * 2
 _Sizes4 = ctypes.c_int64 * 4
 
 
-class Layer(ctypes.Structure):
-  _fields_ = [
+class Input(ctypes.Structure):
+  _fields_ = (
+    ("records", ctypes.c_void_p),
+    ("records_size", ctypes.c_int64),
+    ("values", ctypes.c_void_p),
+    ("values_size", ctypes.c_int64),
+    ("inv_beta", ctypes.c_float),
+    ("is_signed", ctypes.c_int),
+    ("storage", ctypes.c_void_p),
+    ("storage_size", ctypes.c_int64),
+    ("corrections", ctypes.c_void_p),
+    ("corrections_size", ctypes.c_int64),
+  )
+
+
+class Consumer(ctypes.Structure):
+  _fields_ = (
     ("bits", ctypes.c_void_p),
-    ("channels", ctypes.c_int64),
     ("levels", ctypes.c_void_p),
     ("num_levels", ctypes.c_int64),
-    ("groups", ctypes.c_int64),
-    ("kernel_height", ctypes.c_int64),
-    ("kernel_width", ctypes.c_int64),
-    ("outputs", ctypes.c_int64),
-  ]
+    ("inv_beta", ctypes.c_float),
+    ("is_signed", ctypes.c_int),
+    ("records", ctypes.c_void_p),
+    ("records_size", ctypes.c_int64),
+  )
 
-  @classmethod
-  def of(cls, layout: ChannelLayout, kernel_shape=(1, 1, 0, 1)) -> Layer:
-    levels = np.asarray(layout.palette.levels, np.int32)
-    kh, kw, _, n = kernel_shape
-    layer = cls(
-      layout.bits_array.ctypes.data, layout.channels, levels.ctypes.data, levels.size,
-      layout.groups, kh, kw, n,
-    )  # fmt: skip
-    layer.keep = (layout, levels)
-    return layer
+
+class Epilogue(ctypes.Structure):
+  _fields_ = (
+    ("scale", ctypes.c_void_p),
+    ("bias", ctypes.c_void_p),
+    ("residual", ctypes.c_void_p),
+    ("activation", ctypes.c_int),
+    ("consumers", ctypes.c_void_p),
+    ("num_consumers", ctypes.c_int64),
+  )
+
+
+def layer_of(layout: ChannelLayout, kernel_shape=(1, 1, 0, 1)) -> library.LayerStruct:
+  kh, kw, _, n = kernel_shape
+  levels = np.asarray(layout.palette.levels, np.int32)
+  return library.layer_struct(layout.bits_array, levels, layout.groups, kh, kw, n)
 
 
 class Geometry(ctypes.Structure):
@@ -58,7 +78,7 @@ def _size(n: int) -> ctypes.c_int64:
   return ctypes.c_int64(n)
 
 
-def relayout(layer: Layer, file: np.ndarray, storage: np.ndarray, corrections: np.ndarray):
+def relayout(layer: library.LayerStruct, file: np.ndarray, storage: np.ndarray, corrections: np.ndarray):
   library.call(
     "hetjax_cpu_relayout", ctypes.byref(layer), _data(file), _size(file.size), _data(storage),
     _size(storage.size), _data(corrections), _size(corrections.size),
@@ -66,28 +86,35 @@ def relayout(layer: Layer, file: np.ndarray, storage: np.ndarray, corrections: n
 
 
 def conv(layer, geometry, records, storage, corrections, scale, bias, signed, out):
+  given = Input(
+    records.ctypes.data, records.size, None, 0, 1.0, signed, storage.ctypes.data, storage.size,
+    corrections.ctypes.data, corrections.size,
+  )  # fmt: skip
+  epilogue = None
+  if scale is not None:
+    epilogue = ctypes.byref(Epilogue(scale.ctypes.data, bias.ctypes.data, None, 0, None, 0))
   library.call(
-    "hetjax_cpu_conv", ctypes.byref(layer), ctypes.byref(geometry), _data(records),
-    _size(records.size), _data(storage), _size(storage.size), _data(corrections),
-    _size(corrections.size), _data(scale), _data(bias), ctypes.c_int(signed), _data(out),
-    _size(out.size),
+    "hetjax_cpu_conv", ctypes.byref(layer), ctypes.byref(geometry), ctypes.byref(given), epilogue,
+    _data(out), _size(out.size),
   )  # fmt: skip
 
 
 def quantize_pack(layout: ChannelLayout, x: np.ndarray, inv_beta: float, signed: bool):
   records = np.full((x.shape[0], layout.record_bytes), 0xAA, np.uint8)
   library.call(
-    "hetjax_cpu_quantize_pack", ctypes.byref(Layer.of(layout)), _data(x), _size(x.shape[0]),
+    "hetjax_cpu_quantize_pack", ctypes.byref(layer_of(layout)), _data(x), _size(x.shape[0]),
     ctypes.c_float(inv_beta), ctypes.c_int(signed), _data(records), _size(records.size),
   )  # fmt: skip
   return records
 
 
-def prepared(case: Case) -> tuple[Layer, np.ndarray, np.ndarray]:
+def prepared(case: Case) -> tuple[library.LayerStruct, np.ndarray, np.ndarray]:
   kernel_shape = case.w_codes.shape
-  layer = Layer.of(case.layout, kernel_shape)
+  layer = layer_of(case.layout, kernel_shape)
   storage = np.full(storage_bytes(case.layout, kernel_shape), 0xAA, np.uint8)
-  corrections = np.full((kernel_shape[0] * kernel_shape[1], kernel_shape[3]), -1, np.int32)
+  corrections = np.full(
+    (CORRECTIONS, kernel_shape[0] * kernel_shape[1], kernel_shape[3]), -1, np.int32
+  )
   relayout(layer, np.asarray(case.weights.codes), storage, corrections)
   return layer, storage, corrections
 

@@ -128,11 +128,11 @@ def test_wrong_sizes_and_layers_are_refused():
   bad = capi.geometry_of(case)
   bad.padding[2] = -1
   refused("padding must be 0", geometry=bad)
-  bad = capi.Layer.of(case.layout, case.w_codes.shape)
+  bad = capi.layer_of(case.layout, case.w_codes.shape)
   bad.groups = case.layout.channels + 1
   refused("groups must be 1", layer=bad)
   levels = np.asarray([1, 2, 3], np.int32)
-  bad = capi.Layer.of(case.layout, case.w_codes.shape)
+  bad = capi.layer_of(case.layout, case.w_codes.shape)
   bad.levels = levels.ctypes.data
   refused("palette levels must be among", layer=bad)
 

@@ -31,6 +31,12 @@ def layer(rng, *, channels=40, outputs=70, image=(2, 9, 11), levels=(1, 2, 4), s
   )  # fmt: skip
 
 
+def conv(*args, **kwargs):
+  """The values alone."""
+  (values,) = call.conv(*args, **kwargs)
+  return values
+
+
 @pytest.fixture
 def case():
   return layer(np.random.default_rng(0))
@@ -43,7 +49,7 @@ def test_random_layers_jitted():
 
     @jax.jit
     def run(a, weights, case=case):
-      return call.conv(a, call.relayout(weights), None, None, **case.geometry)
+      return conv(a, call.relayout(weights), None, None, **case.geometry)
 
     got = run(case.records, case.weights)
     assert got.dtype == jnp.int32
@@ -52,38 +58,38 @@ def test_random_layers_jitted():
 
 def test_eager_and_prepared_weights(case):
   weights = jax.jit(call.relayout)(case.weights)
-  assert weights.storage == "xla_cpu"
-  assert weights.corrections.shape == (9, 70)
-  got = call.conv(jnp.asarray(case.records), weights, None, None, **case.geometry)
+  assert weights.storage == f"xla_cpu:{xla_cpu.weight_format()}"
+  assert weights.corrections.shape == (3, 9, 70)
+  got = conv(jnp.asarray(case.records), weights, None, None, **case.geometry)
   np.testing.assert_array_equal(got, case.expected())
 
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_corrections_are_the_sums_they_claim_to_be(signed):
-  """T of one tap with all codes zero is the tap's correction when signed, zero when unsigned."""
+  """T of one tap with all codes zero is the tap's last correction when signed, else zero."""
   case = layer(np.random.default_rng(1), levels=(1, 4, 8), image=(1, 1, 1), signed=signed)
   case = dataclasses.replace(
     case, a_codes=np.zeros_like(case.a_codes), w_codes=case.w_codes[:1, :1], padding=((0, 0),) * 2
   )
   weights = call.relayout(case.weights)
-  got = np.asarray(call.conv(case.records, weights, None, None, **case.geometry)).ravel()
+  got = np.asarray(conv(case.records, weights, None, None, **case.geometry)).ravel()
   np.testing.assert_array_equal(got, case.expected().ravel())
-  if not signed:
+  if signed:
+    np.testing.assert_array_equal(got, weights.corrections[2, 0])
+  else:
     assert not got.any()
-  elif 1 not in case.layout.bits:
-    np.testing.assert_array_equal(got, weights.corrections[0])
 
 
 def test_vmap_over_images_and_over_weights(case):
   rng = np.random.default_rng(2)
   weights = call.relayout(case.weights)
-  run = jax.vmap(lambda a: call.conv(a[None], weights, None, None, **case.geometry)[0])
+  run = jax.vmap(lambda a: conv(a[None], weights, None, None, **case.geometry)[0])
   np.testing.assert_array_equal(jax.jit(run)(case.records), case.expected())
 
   other = random_codes(rng, case.w_codes.shape, case.layout.bits_array[:, None], False)
   second = dataclasses.replace(case, w_codes=other)
   stacked = jax.tree.map(lambda *x: jnp.stack(x), case.weights, second.weights)
-  run = jax.vmap(lambda w: call.conv(case.records, call.relayout(w), None, None, **case.geometry))
+  run = jax.vmap(lambda w: conv(case.records, call.relayout(w), None, None, **case.geometry))
   np.testing.assert_array_equal(run(stacked), np.stack([case.expected(), second.expected()]))
 
 
@@ -107,7 +113,7 @@ def test_subnormals_under_xla(case):
 
 def test_threads_share_the_pool(case):
   weights = call.relayout(case.weights)
-  run = jax.jit(lambda a, w: call.conv(a, w, None, None, **case.geometry))
+  run = jax.jit(lambda a, w: conv(a, w, None, None, **case.geometry))
   expected = case.expected()
   with ThreadPoolExecutor(6) as pool:
     results = pool.map(lambda _: np.asarray(run(case.records, weights)), range(60))
@@ -121,7 +127,7 @@ def test_independent_calls_in_one_computation(case):
 
   @jax.jit
   def run(a):
-    return [call.conv(a ^ np.uint8(0), weights, None, None, **case.geometry) for _ in range(8)]
+    return [conv(a ^ np.uint8(0), weights, None, None, **case.geometry) for _ in range(8)]
 
   for got in run(case.records):
     np.testing.assert_array_equal(got, case.expected())
@@ -134,7 +140,7 @@ def test_donation(case):
 
   def chain(y):
     records = call.quantize_pack(y[..., :40], jnp.float32(1), case.layout, True)
-    return call.conv(records, weights, scale, bias, **case.geometry)
+    return conv(records, weights, scale, bias, **case.geometry)
 
   y = np.random.default_rng(4).standard_normal((2, 9, 11, 70)).astype(np.float32)
   expected = jax.jit(chain)(y)
@@ -146,8 +152,11 @@ def test_donation(case):
 def test_instruction_sets_agree_through_jax(case, isa):
   with xla_cpu.force_isa(isa):
     weights = call.relayout(case.weights)
-    got = call.conv(case.records, weights, None, None, **case.geometry).block_until_ready()
+    got = conv(case.records, weights, None, None, **case.geometry).block_until_ready()
   np.testing.assert_array_equal(got, case.expected())
+
+
+CONSUMER_ATTRIBUTES = ("bits", "levels", "level_counts", "signed")
 
 
 def ffi_conv(case, *, out=None, operands=None, **changes):
@@ -159,12 +168,19 @@ def ffi_conv(case, *, out=None, operands=None, **changes):
     "padding": np.int32([1, 1, 1, 1]),
     "kernel_dilation": np.int32([1, 1]),
     **call._layer_attributes(case.weights),
+    "format": xla_cpu.weight_format(),
+    "epilogue": np.bool_(len(operands or {}) > 1),
+    "quantize": np.bool_(False),
+    "residual": np.bool_(False),
+    "keep_values": np.bool_(True),
+    "activation": np.int32(0),
+    **{f"consumer_{name}": np.zeros(0, np.int32) for name in CONSUMER_ATTRIBUTES},
   } | changes
   out = out or jax.ShapeDtypeStruct((2, 9, 11, 70), jnp.int32)
   given = {"a": case.records, "codes": weights.codes, "corrections": weights.corrections}
   given |= operands or {}
-  run = jax.ffi.ffi_call("hetjax_conv", out)
-  return np.asarray(run(*given.values(), **attributes))
+  run = jax.ffi.ffi_call("hetjax_conv", (out,))
+  return np.asarray(run(*given.values(), **attributes)[0])
 
 
 @pytest.mark.parametrize(
@@ -175,9 +191,9 @@ def ffi_conv(case, *, out=None, operands=None, **changes):
     ("output must be int32", {"out": jax.ShapeDtypeStruct((2, 9, 11, 70), jnp.float32)}),
     ("bytes of a record", {"operands": {"a": np.zeros((2, 9, 11, 5), np.uint8)}}),
     ("rank of the records", {"operands": {"a": np.zeros((9, 11, 5), np.uint8)}}),
-    ("dtype|element type", {"operands": {"a": np.zeros((2, 9, 11, 24), np.int32)}}),
+    ("dtype|element type", {"operands": {"a": np.zeros((2, 9, 11, 16), np.int32)}}),
     ("prepared weights must have", {"operands": {"codes": np.zeros(100, np.uint8)}}),
-    ("corrections must have", {"operands": {"corrections": np.zeros((9, 71), np.int32)}}),
+    ("corrections must have", {"operands": {"corrections": np.zeros((3, 9, 71), np.int32)}}),
     ("operands after the corrections", {"operands": {"scale": np.zeros(70, np.float32)}}),
     (
       "bias must have shape",
@@ -187,6 +203,20 @@ def ffi_conv(case, *, out=None, operands=None, **changes):
       "scale must be a float32",
       {"operands": {"scale": np.zeros(70, np.int32), "bias": np.zeros(70, np.float32)}},
     ),
+    ("attribute format must name", {"format": "square"}),
+    ("instruction set .* reads", {"format": "vector"}),
+    ("need scale and bias", {"activation": np.int32(1)}),
+    (
+      "attribute activation",
+      {
+        "activation": np.int32(3),
+        "operands": {"scale": np.zeros(70, np.float32), "bias": np.zeros(70, np.float32)},
+      },
+    ),
+    ("operand scale is missing", {"epilogue": np.bool_(True)}),
+    ("channels of x", {"quantize": np.bool_(True)}),
+    ("consumer_bits", {"consumer_bits": np.int32([1])}),
+    ("values must be kept", {"keep_values": np.bool_(False)}),
     ("attribute strides", {"strides": np.int32([1])}),
     ("stride must be", {"strides": np.int32([0, 1])}),
     ("padding must be", {"padding": np.int32([-1, 1, 1, 1])}),
@@ -212,10 +242,10 @@ def test_the_call_that_the_wrong_ones_vary_is_right(case):
 
 def test_wrong_storage_is_refused(case):
   weights = call.relayout(case.weights)
-  with pytest.raises(ValueError, match="storage 'file', got 'xla_cpu'"):
+  with pytest.raises(ValueError, match="storage 'file', got 'xla_cpu:"):
     call.relayout(weights)
-  with pytest.raises(ValueError, match="storage 'xla_cpu', got 'file'"):
-    call.conv(case.records, case.weights, None, None, **case.geometry)
+  with pytest.raises(ValueError, match="storage 'xla_cpu:.*, got 'file'"):
+    conv(case.records, case.weights, None, None, **case.geometry)
   short = PackedWeights(case.weights.codes[:-1], case.layout, case.weights.kernel_shape)
   with pytest.raises(ValueError, match="weights must be uint8"):
     call.relayout(short)

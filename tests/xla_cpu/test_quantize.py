@@ -63,7 +63,7 @@ def test_every_single_tie_of_every_level(isa):
 
 def test_wrong_record_size_is_refused():
   layout = ChannelLayout((1, 2, 4), Palette((1, 2, 4)))
-  layer = capi.Layer.of(layout)
+  layer = capi.layer_of(layout)
   with pytest.raises(RuntimeError, match="positions must be 0"):
     capi.library.call(
       "hetjax_cpu_quantize_pack", capi.ctypes.byref(layer), None,

@@ -1,5 +1,7 @@
 #include <cstring>
 #include <exception>
+#include <memory>
+#include <vector>
 
 #include "dispatch.h"
 #include "error.h"
@@ -9,9 +11,10 @@
 namespace hetjax {
 namespace {
 
-LayerSpec Spec(const hetjax_cpu_layer& c) {
-  return {c.bits,   c.channels,      c.levels,       c.num_levels,
-          c.groups, c.kernel_height, c.kernel_width, c.outputs};
+Layer ActiveLayer(const hetjax_cpu_layer& c) {
+  return Layer({c.bits, c.channels, c.levels, c.num_levels, c.groups, c.kernel_height,
+                c.kernel_width, c.outputs},
+               ActiveKernels().format());
 }
 
 Geometry MakeGeometry(const hetjax_cpu_geometry& c) {
@@ -22,6 +25,27 @@ Geometry MakeGeometry(const hetjax_cpu_geometry& c) {
           {c.padding[0], c.padding[2]},
           {c.padding[1], c.padding[3]},
           {c.kernel_dilation[0], c.kernel_dilation[1]}};
+}
+
+void SetEpilogue(const hetjax_cpu_epilogue& c, int64_t outputs, int64_t out_size, ConvArguments* a,
+                 std::vector<std::unique_ptr<Quantizer>>* quantizers) {
+  if (c.scale == nullptr || c.bias == nullptr) Refuse("scale and bias must be given");
+  CheckRange("activation", c.activation, 0, 2);
+  CheckRange("consumers", c.num_consumers, 0, kMaxExtent);
+  a->scale = c.scale;
+  a->bias = c.bias;
+  a->residual = c.residual;
+  a->activation = static_cast<Activation>(c.activation);
+  for (int64_t i = 0; i < c.num_consumers; ++i) {
+    const hetjax_cpu_consumer& consumer = c.consumers[i];
+    quantizers->push_back(std::make_unique<Quantizer>(
+        RecordLayout(consumer.bits, outputs, consumer.levels, consumer.num_levels),
+        consumer.is_signed != 0));
+    CheckEqual("bytes of a consumer's records",
+               out_size / outputs * quantizers->back()->layout().record_bytes,
+               consumer.records_size);
+    a->consumers.push_back({quantizers->back().get(), consumer.inv_beta, consumer.records});
+  }
 }
 
 template <typename F>
@@ -67,19 +91,23 @@ int hetjax_cpu_active_isa(const char** name, char* error, int64_t error_size) {
   return Guard(error, error_size, [&] { *name = ActiveKernels().name; });
 }
 
+int hetjax_cpu_format(const char** name, char* error, int64_t error_size) {
+  return Guard(error, error_size, [&] { *name = ActiveKernels().format().name; });
+}
+
 int hetjax_cpu_storage_bytes(const hetjax_cpu_layer* layer, int64_t* bytes, char* error,
                              int64_t error_size) {
-  return Guard(error, error_size, [&] { *bytes = Layer(Spec(*layer)).storage_bytes; });
+  return Guard(error, error_size, [&] { *bytes = ActiveLayer(*layer).storage_bytes; });
 }
 
 int hetjax_cpu_relayout(const hetjax_cpu_layer* layer, const uint8_t* file, int64_t file_size,
                         uint8_t* storage, int64_t storage_size, int32_t* corrections,
                         int64_t corrections_size, char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
-    const Layer plan(Spec(*layer));
+    const Layer plan = ActiveLayer(*layer);
     CheckEqual("bytes of the weight file", plan.file_bytes, file_size);
     CheckEqual("bytes of the prepared weights", plan.storage_bytes, storage_size);
-    CheckEqual("corrections", plan.taps * plan.outputs, corrections_size);
+    CheckEqual("corrections", kCorrections * plan.taps * plan.outputs, corrections_size);
     Executor serial;
     Relayout(plan, file, storage, corrections, serial);
   });
@@ -89,26 +117,46 @@ int hetjax_cpu_quantize_pack(const hetjax_cpu_layer* layer, const float* x, int6
                              float inv_beta, int is_signed, uint8_t* records, int64_t records_size,
                              char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
-    const RecordLayout layout(layer->bits, layer->channels, layer->levels, layer->num_levels);
+    const Quantizer quantizer(
+        RecordLayout(layer->bits, layer->channels, layer->levels, layer->num_levels),
+        is_signed != 0);
     CheckRange("positions", positions, 0, kMaxExtent);
-    CheckEqual("bytes of the records", positions * layout.record_bytes, records_size);
+    CheckEqual("bytes of the records", positions * quantizer.layout().record_bytes, records_size);
     Executor serial;
-    QuantizePack(layout, x, positions, inv_beta, is_signed != 0, records, ActiveKernels(), serial);
+    QuantizePack(quantizer, x, positions, inv_beta, records, ActiveKernels(), serial);
   });
 }
 
 int hetjax_cpu_conv(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* geometry,
-                    const uint8_t* records, int64_t records_size, const uint8_t* storage,
-                    int64_t storage_size, const int32_t* corrections, int64_t corrections_size,
-                    const float* scale, const float* bias, int is_signed, void* out,
+                    const hetjax_cpu_input* input, const hetjax_cpu_epilogue* epilogue, void* out,
                     int64_t out_size, char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
-    const Layer plan(Spec(*layer));
+    const Layer plan = ActiveLayer(*layer);
     const Geometry g = MakeGeometry(*geometry);
-    CheckConv(plan, g, records_size, storage_size, corrections_size, out_size);
-    if ((scale == nullptr) != (bias == nullptr)) Refuse("scale and bias must be given together");
+    CheckConv(plan, g, input->storage_size, input->corrections_size, out_size);
+    const int64_t pixels = g.batch * g.height * g.width;
+    if ((input->records == nullptr) == (input->values == nullptr)) {
+      Refuse("one of records and values must be given");
+    }
+    if (input->values == nullptr) {
+      CheckEqual("bytes of the records", pixels * plan.record_bytes, input->records_size);
+    } else {
+      CheckEqual("values", pixels * plan.channels, input->values_size);
+    }
+    const Quantizer reader(plan, input->is_signed != 0);
+    ConvArguments a = {};
+    a.records = input->records;
+    a.values = input->values;
+    a.input = &reader;
+    a.input_inv_beta = input->inv_beta;
+    a.is_signed = input->is_signed != 0;
+    a.weights = input->storage;
+    a.corrections = input->corrections;
+    a.out = out;
+    std::vector<std::unique_ptr<Quantizer>> quantizers;
+    if (epilogue != nullptr) SetEpilogue(*epilogue, plan.outputs, out_size, &a, &quantizers);
+    if (out == nullptr && a.consumers.empty()) Refuse("out must be given without consumers");
     Executor serial;
-    Conv(plan, g, {records, storage, corrections, scale, bias, is_signed != 0, out},
-         ActiveKernels(), serial);
+    Conv(plan, g, a, ActiveKernels(), serial);
   });
 }

@@ -49,7 +49,9 @@ const std::vector<const Kernels*>& AvailableKernels() {
     std::vector<const Kernels*> found = {ScalarKernels()};
 #ifdef HETJAX_X86
     if (HasAvx2()) found.push_back(Avx2Kernels());
+#ifndef HETJAX_NO_AVX512
     if (HasAvx512()) found.push_back(Avx512Kernels());
+#endif
 #endif
     return found;
   }();

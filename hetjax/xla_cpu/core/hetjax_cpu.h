@@ -45,10 +45,13 @@ HETJAX_CPU_API const char* hetjax_cpu_forced_isa(void);
 /* The one that runs; fails if HETJAX_CPU_ISA names one that cannot. */
 HETJAX_CPU_API int hetjax_cpu_active_isa(const char** name, char* error, int64_t error_size);
 
+/* Name of the layout that the running instruction set wants weights in. Prepared weights fit no
+ * other layout. */
+HETJAX_CPU_API int hetjax_cpu_format(const char** name, char* error, int64_t error_size);
 /* Bytes of the prepared weights. */
 HETJAX_CPU_API int hetjax_cpu_storage_bytes(const hetjax_cpu_layer* layer, int64_t* bytes,
                                             char* error, int64_t error_size);
-/* Weight file bytes -> prepared weights and corrections int32[taps * outputs]. */
+/* Weight file bytes -> prepared weights and corrections int32[3 * taps * outputs]. */
 HETJAX_CPU_API int hetjax_cpu_relayout(const hetjax_cpu_layer* layer, const uint8_t* file,
                                        int64_t file_size, uint8_t* storage, int64_t storage_size,
                                        int32_t* corrections, int64_t corrections_size, char* error,
@@ -58,15 +61,49 @@ HETJAX_CPU_API int hetjax_cpu_quantize_pack(const hetjax_cpu_layer* layer, const
                                             int64_t positions, float inv_beta, int is_signed,
                                             uint8_t* records, int64_t records_size, char* error,
                                             int64_t error_size);
-/* Convolution; scale and bias are both NULL (out is int32_t accumulators) or both float[outputs]
- * (out is float). out_size counts elements. */
+
+/* What a convolution reads. Either records or float values, which are packed on the way. */
+typedef struct hetjax_cpu_input {
+  const uint8_t* records; /* [batch * height * width * record bytes] or NULL */
+  int64_t records_size;
+  const float* values; /* [batch * height * width * channels] or NULL */
+  int64_t values_size;
+  float inv_beta;
+  int is_signed;
+  const uint8_t* storage;
+  int64_t storage_size;
+  const int32_t* corrections;
+  int64_t corrections_size;
+} hetjax_cpu_input;
+
+/* One reader of the values: its channels (the convolution's outputs), and where its records go. */
+typedef struct hetjax_cpu_consumer {
+  const int32_t* bits;
+  const int32_t* levels;
+  int64_t num_levels;
+  float inv_beta;
+  int is_signed;
+  uint8_t* records;
+  int64_t records_size;
+} hetjax_cpu_consumer;
+
+/* y = activation(fma(T, scale, bias) + residual). */
+typedef struct hetjax_cpu_epilogue {
+  const float* scale;    /* [outputs] */
+  const float* bias;     /* [outputs] */
+  const float* residual; /* as out, or NULL */
+  int activation;        /* 0 none, 1 ReLU, 2 ReLU6 */
+  const hetjax_cpu_consumer* consumers;
+  int64_t num_consumers;
+} hetjax_cpu_epilogue;
+
+/* Convolution. Without an epilogue out is int32_t accumulators; with one it is float values, or NULL
+ * if consumers are all that is wanted. out_size counts elements and is given in any case. */
 HETJAX_CPU_API int hetjax_cpu_conv(const hetjax_cpu_layer* layer,
-                                   const hetjax_cpu_geometry* geometry, const uint8_t* records,
-                                   int64_t records_size, const uint8_t* storage,
-                                   int64_t storage_size, const int32_t* corrections,
-                                   int64_t corrections_size, const float* scale, const float* bias,
-                                   int is_signed, void* out, int64_t out_size, char* error,
-                                   int64_t error_size);
+                                   const hetjax_cpu_geometry* geometry,
+                                   const hetjax_cpu_input* input,
+                                   const hetjax_cpu_epilogue* epilogue, void* out,
+                                   int64_t out_size, char* error, int64_t error_size);
 
 #ifdef __cplusplus
 }

@@ -8,62 +8,107 @@
 
 #include <cstdint>
 
+#include "format.h"
+
 namespace hetjax {
 
-// A register tile is kTile pixels by kBlock output channels.
-constexpr int kTile = 4;
-constexpr int kBlock = 64;
-// A unit holds four 8-bit codes or 32 1-bit codes for each output channel of a block.
-constexpr int kUnitBytes = 4 * kBlock;
+enum class Activation : int32_t { kNone = 0, kRelu = 1, kRelu6 = 2 };
 
-// One level's part of a tile: sums[i][n] += factor * sum over units of raw(row unit, weight unit),
-// modulo 2^32.
-struct Tile {
-  const uint8_t* weights;       // prepared weights of the block, tap 0
-  const int32_t* weight_units;  // [count] unit within the block
-  const uint32_t* rows;         // expanded activation rows
-  const int64_t* row_units;     // [count] unit relative to a pixel's base
-  int64_t base[kTile];          // a pixel's base unit; may be negative where taps are cut off
-  int32_t pixels;               // 1 .. kTile
-  int32_t count;                // units
-  uint32_t factor;
-  uint32_t* sums;               // [kTile][kBlock]
+// One level's part of a tile. With the odd levels a' = 2 u - (2^p - 1) of activations and q of
+// weights, and m = 2^p - 1, a unit of P channels gives the raw sum
+//   1 and 2 bits: (sum of a' q + P m^2) / 2, channels beyond the layer's counted as a' q = m^2
+//   4 and 8 bits: sum of u q, channels beyond the layer's counted as 0
+struct Segment {
+  int32_t runs;                   // of contiguous units, in rows and in weights
+  int32_t units;                  // of a run
+  int64_t run_bytes;              // from one run's start to the next in a plane of rows
+  const uint8_t* weights;         // [runs * units] units
+  const uint8_t* rows[kMaxTile];  // first unit of every pixel
 };
 
-// Depthwise: sums[n] += sum over taps of rows[row_offsets[t] + n] * weights[weight_offsets[t] + n].
+// A register tile: pixels times lanes of one block of output channels.
+//   T[i][n] = constants[i][n] + sum over levels of factor * raw sums, modulo 2^32
+// is written, or with a scale y = fma(float(T), scale, bias), + residual, then the activation.
+struct Tile {
+  int32_t pixels;  // 1 .. the kernels' tile
+  int32_t lanes;   // kBlock or kHalfBlock
+  Segment segment[4];                   // by level index; runs = 0 where there is none
+  uint32_t table_factor;                // of raw sums at 2 bits, and of 2^table_shift at 1 bit
+  int32_t table_shift;
+  uint32_t dot_factor;                  // of raw sums at 4 bits
+  uint32_t wide_factor;                 // of raw sums at 8 bits
+  const uint32_t* constants[kMaxTile];  // [lanes]
+  const float* scale;                   // [lanes], or null for accumulators
+  const float* bias;                    // [lanes]
+  const float* residual[kMaxTile];      // [lanes] each, or all null
+  Activation activation;
+  void* out[kMaxTile];  // [lanes] uint32_t or float
+};
+
+// Depthwise: T[n] = multiplier[n] * sum over taps of rows[row_offsets[t] + n] *
+// weights[weight_offsets[t] + n] + constants[n]. Rows hold codes u and weights odd levels q, as
+// float32, in which the sums are exact.
 struct DepthwiseTile {
-  const int32_t* rows;
+  const float* rows;
   const int64_t* row_offsets;     // [taps]
-  const uint8_t* weights;         // int32 levels, of any alignment
+  const float* weights;
   const int64_t* weight_offsets;  // [taps]
   int64_t taps;
-  int32_t outputs;                // 1 .. kBlock
-  uint32_t* sums;                 // [kBlock]
+  int64_t outputs;                // any number
+  const int32_t* multiplier;      // [outputs], with the factor 2 of signed activations
+  const uint32_t* constants;      // [outputs]
+  const float* scale;             // as in Tile
+  const float* bias;
+  const float* residual;
+  Activation activation;
+  void* out;
 };
 
-// How to quantize one position's channels, in their own order; arrays are padded to whole groups.
+// How to quantize and pack one position's channels. Arrays are padded to whole groups.
+constexpr int kChannelGroup = 32;
+constexpr int kCompactGroup = 16;
+constexpr int kPackedTogether = 8;
 struct Channels {
   int64_t count;
   const float* steps;   // steps of the channel's codes per unit of beta
   const int32_t* half;  // code of the grid's centre, 2^(p - 1)
   const int32_t* top;   // largest code, 2^p - 1
+  int32_t levels;       // of the palette, 1 .. 3, highest first
+  int32_t level[3];
+  int64_t count_of[3];       // channels at a level
+  int64_t segment[3];        // first byte of the level's segment in a record
+  const int32_t* of[3];      // [count_of] channels, ascending
+  const uint8_t* shuffle[3]; // [groups of 16][16] byte shuffles that move a level's codes to the front
+  const uint8_t* taken[3];   // [groups of 16] how many codes those are
 };
-// Channels encoded at once; the codes' buffer holds whole groups.
-constexpr int kChannelGroup = 32;
+
+// One level's packed codes of some pixels -> their rows of units.
+struct Expansion {
+  const uint8_t* packed;  // from bit 0 on, whole 32-bit words
+  int64_t packed_bytes;   // from one pixel to the next
+  int64_t pixels;
+  int64_t count;          // channels
+  uint8_t* rows;          // with kRowSlack bytes behind the last one
+  int64_t row_bytes;      // of a pixel
+};
+constexpr int kRowSlack = 32;
 
 struct Kernels {
   const char* name;
-  void (*differing_bits)(const Tile&);  // raw = popcount(a ^ w)
-  void (*common_bits)(const Tile&);     // raw = popcount(a & w)
-  void (*dot_small)(const Tile&);       // raw = dot of u8 codes <= 15 and s8 weights of at most 15
-  void (*dot_wide)(const Tile&);        // raw = dot of any u8 codes and s8 weights
+  const Format& (*format)();
+  int32_t tile;  // pixels of a full tile
+  void (*run)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
-  // y[n] = fma(float(sums[n]), scale[n], bias[n]).
-  void (*epilogue)(const uint32_t* sums, const float* scale, const float* bias, int64_t count,
-                   float* y);
+  void (*expand[4])(const Expansion&);  // by level index
   // Codes of values [count]: to_grid and encode of hetjax/core/quantize.py.
   void (*encode)(const Channels& channels, const float* values, float inv_beta, bool is_signed,
                  uint8_t* codes);
+  // Codes, `codes_bytes` for every position, to records. `scratch` holds count + 3 * 64 bytes for
+  // every position, at most kPackedTogether; whole groups of codes may be read.
+  void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
+               int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
+  // A record to codes [count].
+  void (*unpack)(const Channels& channels, const uint8_t* record, uint8_t* scratch, uint8_t* codes);
 };
 
 // Null where the build has no such path.

@@ -1,4 +1,6 @@
-// AVX2 kernels, exact on machines without VNNI.
+// AVX2 kernels. Products of 1- and 2-bit codes come from tables of 16 bytes: four bits of an
+// activation choose a table, four bits of a weight an entry, so that one vpshufb multiplies and adds
+// two or four channels for 32 output channels, and sums of several stay in bytes.
 #include "kernels.h"
 
 #include <immintrin.h>
@@ -8,182 +10,498 @@ namespace {
 
 #include "kernels_common.inc"
 
-// Vectors of eight outputs worked on at once: two by four pixels fill the sixteen registers.
-constexpr int kVectors = 2;
-constexpr uint32_t kNibbles = 0x0f0f0f0fu;
+#define HETJAX_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define HETJAX_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define HETJAX_UNROLL _Pragma("GCC unroll 8")
+#endif
+
+constexpr int kTile = 5;
+// Look-ups of at most 4 (1 bit) and 18 (2 bits) that a byte holds.
+constexpr int kBitUnits = 63;
+constexpr int kPairUnits = 14;
+// Sums of tables must stay below 2^15 to be factors of vpmaddwd.
+constexpr int kTableLimit = 32767;
+// Sums of two products of at most 15 * 15 that 16 bits hold.
+constexpr int kDotUnits = 72;
+
+// Entry w of row a: raw sums of a unit with codes a and w.
+struct Tables {
+  alignas(64) uint8_t bits[256];
+  alignas(64) uint8_t pairs[256];
+};
+
+// At compile time: nothing of this file may run when the library is loaded.
+constexpr Tables MakeTables() {
+  Tables t = {};
+  for (int a = 0; a < 16; ++a) {
+    for (int w = 0; w < 16; ++w) {
+      const int differ = a ^ w;
+      const int low = (2 * (a & 3) - 3) * (2 * (w & 3) - 3);
+      const int high = (2 * (a >> 2) - 3) * (2 * (w >> 2) - 3);
+      t.bits[16 * a + w] = static_cast<uint8_t>(
+          4 - ((differ & 1) + (differ >> 1 & 1) + (differ >> 2 & 1) + (differ >> 3 & 1)));
+      t.pairs[16 * a + w] = static_cast<uint8_t>((low + high + 18) / 2);
+    }
+  }
+  return t;
+}
+constexpr Tables kTables = MakeTables();
 
 inline __m256i Load(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
-
+inline void Store(void* p, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
 inline __m256i Broadcast(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
-
-inline const uint8_t* Weights(const Tile& t, int32_t unit, int vector) {
-  return t.weights + static_cast<int64_t>(t.weight_units[unit]) * kUnitBytes + 32 * vector;
+inline __m256i BroadcastWord(const uint8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return _mm256_set1_epi32(word);
 }
 
-// sums += factor * raw for eight outputs of one pixel.
-inline void Add(const Tile& t, int pixel, int vector, __m256i raw) {
-  uint32_t* sums = t.sums + pixel * kBlock + 8 * vector;
-  const __m256i scaled = _mm256_mullo_epi32(raw, Broadcast(t.factor));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_add_epi32(Load(sums), scaled));
+// What a tile holds between its levels. Sums of tables are kept as sums of 16-bit lanes (`all`) and
+// of their upper bytes (`odd`): odd lanes' sums are `odd`, even lanes' sums all - 256 odd.
+template <int kPixels, int kVectors>
+struct State {
+  __m256i all[kPixels][kVectors];
+  __m256i odd[kPixels][kVectors];
+  // Where sums so far are: the tile's constants, or `spilled` once something was added to them.
+  const uint32_t* base[kPixels];
+  bool is_spilled;
+  int used;  // the most that a sum of tables can be
+  alignas(32) uint32_t spilled[kPixels][kBlock];
+};
+
+template <int kPixels, int kVectors>
+void StartSpilling(State<kPixels, kVectors>* s) {
+  if (s->is_spilled) return;
+  s->is_spilled = true;
+  for (int i = 0; i < kPixels; ++i) {
+    for (int n = 0; n < 32 * kVectors; n += 8) Store(s->spilled[i] + n, Load(s->base[i] + n));
+    s->base[i] = s->spilled[i];
+  }
 }
 
-// A unit adds at most 8 to a byte's count, so 31 units stay below 256.
-constexpr int kBitUnits = 31;
+// Two vectors of eight outputs: low * factors' low halves + high * factors' high halves.
+HETJAX_INLINE void Combine(__m256i low, __m256i high, __m256i factors, __m256i* first,
+                           __m256i* second) {
+  *first = _mm256_madd_epi16(_mm256_unpacklo_epi16(low, high), factors);
+  *second = _mm256_madd_epi16(_mm256_unpackhi_epi16(low, high), factors);
+}
 
-// Counts set bits by table look-up of nibbles. Splitting words into nibbles first lets the pixels
-// of the tile share the work on the weights.
-template <int kPixels, bool kAnd>
-void CountTile(const Tile& t) {
-  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
-                                         1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-  const __m256i mask = Broadcast(kNibbles);
-  const __m256i ones8 = _mm256_set1_epi8(1);
-  const __m256i ones16 = _mm256_set1_epi16(1);
-  uint32_t low[kBitUnits][kPixels], high[kBitUnits][kPixels];
-  for (int32_t begin = 0; begin < t.count; begin += kBitUnits) {
-    const int32_t units = t.count - begin < kBitUnits ? t.count - begin : kBitUnits;
-    for (int32_t u = 0; u < units; ++u) {
-      for (int i = 0; i < kPixels; ++i) {
-        const uint32_t a = t.rows[t.base[i] + t.row_units[begin + u]];
-        low[u][i] = a & kNibbles;
-        high[u][i] = a >> 4 & kNibbles;
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels, kVectors>* s) {
+  StartSpilling(s);
+  const __m256i factors = Broadcast(t.table_factor & 0xffff);
+  for (int i = 0; i < kPixels; ++i) {
+    for (int v = 0; v < kVectors; ++v) {
+      const __m256i odd = s->odd[i][v];
+      const __m256i even = _mm256_sub_epi16(s->all[i][v], _mm256_slli_epi16(odd, 8));
+      const __m256i halves[2] = {even, odd};
+      for (int h = 0; h < 2; ++h) {
+        __m256i first, second;
+        Combine(halves[h], _mm256_setzero_si256(), factors, &first, &second);
+        uint32_t* to = s->spilled[i] + 32 * v + 16 * h;
+        Store(to, _mm256_add_epi32(Load(to), first));
+        Store(to + 8, _mm256_add_epi32(Load(to + 8), second));
+      }
+      s->all[i][v] = s->odd[i][v] = _mm256_setzero_si256();
+    }
+  }
+  s->used = 0;
+}
+
+template <int kPixels, int kVectors>
+HETJAX_INLINE void LookUp(__m256i (&sums)[kPixels][kVectors], const uint8_t* table,
+                          const uint8_t* const (&rows)[kPixels], int64_t k, const uint8_t* w) {
+  __m256i index[kVectors];
+  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) index[v] = Load(w + 32 * v);
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    const __m256i entries = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(table + rows[i][k])));
+    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[i][v] = _mm256_add_epi8(sums[i][v], _mm256_shuffle_epi8(entries, index[v]));
+    }
+  }
+}
+
+// Adds a level's look-ups, times 2^kShift, to the sums of tables, of which every entry of a table
+// adds at most kCost.
+template <int kPixels, int kVectors, int kChunk, int kCost, int kShift>
+HETJAX_INLINE void AddTables(const Tile& t, const Segment& seg, const uint8_t* table,
+                             State<kPixels, kVectors>* s) {
+  __m256i sums[kPixels][kVectors];
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) sums[i][v] = _mm256_setzero_si256();
+  }
+  const uint8_t* rows[kPixels];
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
+  const uint8_t* w = seg.weights;
+  const int64_t skip = seg.run_bytes - seg.units;
+  int room = kChunk;
+  const auto widen = [&]() __attribute__((always_inline)) {
+    if (__builtin_expect(s->used > kTableLimit - kChunk * kCost, 0)) SpillTables(t, s);
+    s->used += kChunk * kCost;
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+        __m256i odd = _mm256_srli_epi16(sums[i][v], 8);
+        __m256i all = sums[i][v];
+        if (kShift > 0) {
+          odd = _mm256_slli_epi16(odd, kShift);
+          all = _mm256_slli_epi16(all, kShift);
+        }
+        s->all[i][v] = _mm256_add_epi16(s->all[i][v], all);
+        s->odd[i][v] = _mm256_add_epi16(s->odd[i][v], odd);
+        sums[i][v] = _mm256_setzero_si256();
       }
     }
-    for (int v = 0; v < kBlock / 8; v += kVectors) {
-      __m256i counts[kPixels][kVectors];
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) counts[i][j] = _mm256_setzero_si256();
+    // The compiler would keep some of these in registers, and spill sums inside the loop instead.
+    asm volatile("" : : : "memory");
+    room = kChunk;
+  };
+  for (int32_t r = 0; r < seg.runs; ++r) {
+    int left = seg.units;
+    while (left > 0) {
+      const int count = left < room ? left : room;
+      int64_t k = 0;
+      for (; k + 2 <= count; k += 2) {
+        LookUp<kPixels, kVectors>(sums, table, rows, k, w);
+        LookUp<kPixels, kVectors>(sums, table, rows, k + 1, w + 32 * kVectors);
+        w += 64 * kVectors;
       }
-      for (int32_t u = 0; u < units; ++u) {
-        const uint8_t* w = Weights(t, begin + u, v);
-        __m256i w_low[kVectors], w_high[kVectors];
-        for (int j = 0; j < kVectors; ++j) {
-          const __m256i word = Load(w + 32 * j);
-          w_low[j] = _mm256_and_si256(word, mask);
-          w_high[j] = _mm256_and_si256(_mm256_srli_epi32(word, 4), mask);
-        }
-        for (int i = 0; i < kPixels; ++i) {
-          const __m256i a_low = Broadcast(low[u][i]), a_high = Broadcast(high[u][i]);
-          for (int j = 0; j < kVectors; ++j) {
-            const __m256i x = kAnd ? _mm256_and_si256(a_low, w_low[j])
-                                   : _mm256_xor_si256(a_low, w_low[j]);
-            const __m256i y = kAnd ? _mm256_and_si256(a_high, w_high[j])
-                                   : _mm256_xor_si256(a_high, w_high[j]);
-            counts[i][j] = _mm256_add_epi8(counts[i][j], _mm256_shuffle_epi8(table, x));
-            counts[i][j] = _mm256_add_epi8(counts[i][j], _mm256_shuffle_epi8(table, y));
+      if (k < count) {
+        LookUp<kPixels, kVectors>(sums, table, rows, k, w);
+        w += 32 * kVectors;
+      }
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += count;
+      left -= count;
+      room -= count;
+      if (room == 0) widen();
+    }
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += skip;
+  }
+  if (room < kChunk) widen();
+}
+
+// Eight values of a pixel.
+HETJAX_INLINE __m256 Value(__m256i sum, __m256 scale, __m256 bias, const float* residual,
+                           __m256 low, __m256 high) {
+  const __m256 affine = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, bias);
+  const __m256 y = _mm256_add_ps(affine, _mm256_loadu_ps(residual));
+  // In this order NaN stays.
+  return _mm256_min_ps(high, _mm256_max_ps(low, y));
+}
+
+// Adding these changes nothing, not even the sign of a zero.
+constexpr struct NoResidual {
+  float values[kBlock];
+  constexpr NoResidual() : values() {
+    for (float& x : values) x = -0.0f;
+  }
+} kNoResidual;
+
+// 4-bit products of 32 outputs from `first` on, then everything's sum.
+template <int kPixels, int kVectors>
+HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVectors>* s) {
+  const Segment& seg = t.segment[2];
+  __m256i sums[kPixels][2];
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    HETJAX_UNROLL for (int v = 0; v < 2; ++v) sums[i][v] = _mm256_setzero_si256();
+  }
+  if (seg.runs > 0) {
+    constexpr int64_t kUnitBytes = 64 * kVectors;
+    const uint8_t* rows[kPixels];
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
+    const uint8_t* w = seg.weights + 2 * first;
+    int room = kDotUnits;
+    for (int32_t r = 0; r < seg.runs; ++r) {
+      int left = seg.units;
+      while (left > 0) {
+        if (room == 0) {
+          StartSpilling(s);
+          const __m256i factors = Broadcast(t.dot_factor & 0xffff);
+          for (int i = 0; i < kPixels; ++i) {
+            for (int v = 0; v < 2; ++v) {
+              __m256i low, high;
+              Combine(sums[i][v], _mm256_setzero_si256(), factors, &low, &high);
+              uint32_t* to = s->spilled[i] + first + 16 * v;
+              Store(to, _mm256_add_epi32(Load(to), low));
+              Store(to + 8, _mm256_add_epi32(Load(to + 8), high));
+              sums[i][v] = _mm256_setzero_si256();
+            }
           }
+          room = kDotUnits;
+        }
+        const int count = left < room ? left : room;
+        for (int64_t k = 0; k < 4 * count; k += 4) {
+          const __m256i w0 = Load(w), w1 = Load(w + 32);
+          HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+            const __m256i a = BroadcastWord(rows[i] + k);
+            sums[i][0] = _mm256_add_epi16(sums[i][0], _mm256_maddubs_epi16(a, w0));
+            sums[i][1] = _mm256_add_epi16(sums[i][1], _mm256_maddubs_epi16(a, w1));
+          }
+          w += kUnitBytes;
+        }
+        HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += 4 * count;
+        left -= count;
+        room -= count;
+      }
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes - 4 * seg.units;
+    }
+  }
+  const int vector = first / 32;
+  const __m256i factors = Broadcast((t.table_factor & 0xffff) | t.dot_factor << 16);
+  const bool is_raw = t.scale == nullptr;
+  const __m256 low = _mm256_set1_ps(t.activation == Activation::kNone ? -__builtin_inff() : 0.0f);
+  const __m256 high = _mm256_set1_ps(t.activation == Activation::kRelu6 ? 6.0f : __builtin_inff());
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    const __m256i odd = s->odd[i][vector];
+    const __m256i even = _mm256_sub_epi16(s->all[i][vector], _mm256_slli_epi16(odd, 8));
+    const uint32_t* base = s->base[i] + first;
+    __m256i total[4];
+    Combine(even, sums[i][0], factors, &total[0], &total[1]);
+    Combine(odd, sums[i][1], factors, &total[2], &total[3]);
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+      total[q] = _mm256_add_epi32(total[q], Load(base + 8 * q));
+    }
+    if (is_raw) {
+      uint32_t* out = static_cast<uint32_t*>(t.out[i]) + first;
+      HETJAX_UNROLL for (int q = 0; q < 4; ++q) Store(out + 8 * q, total[q]);
+      continue;
+    }
+    const float* scale = t.scale + first;
+    const float* bias = t.bias + first;
+    const float* residual =
+        t.residual[i] == nullptr ? kNoResidual.values : t.residual[i] + first;
+    float* out = static_cast<float*>(t.out[i]) + first;
+    __m256 y[4];
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+      y[q] = Value(total[q], _mm256_loadu_ps(scale + 8 * q), _mm256_loadu_ps(bias + 8 * q),
+                   residual + 8 * q, low, high);
+    }
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) _mm256_storeu_ps(out + 8 * q, y[q]);
+  }
+}
+
+// 8-bit products, in 16 bits: vpmaddubsw would saturate.
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void AddWide(const Tile& t, State<kPixels, kVectors>* s) {
+  const Segment& seg = t.segment[3];
+  constexpr int64_t kUnitBytes = 128 * kVectors;
+  const __m256i factor = Broadcast(t.wide_factor);
+  StartSpilling(s);
+  for (int first = 0; first < 32 * kVectors; first += 16) {
+    __m256i sums[kPixels][2];
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < 2; ++v) sums[i][v] = _mm256_setzero_si256();
+    }
+    const uint8_t* w = seg.weights + 4 * first;
+    for (int32_t r = 0; r < seg.runs; ++r) {
+      const int64_t run = r * seg.run_bytes;
+      for (int64_t k = run; k < run + 4 * seg.units; k += 4, w += kUnitBytes) {
+        const __m256i w0 = Load(w), w1 = Load(w + 32);
+        HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+          const __m256i a = BroadcastWord(seg.rows[i] + k);
+          sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(a, w0));
+          sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(a, w1));
         }
       }
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) {
-          const __m256i pairs = _mm256_maddubs_epi16(counts[i][j], ones8);
-          Add(t, i, v + j, _mm256_madd_epi16(pairs, ones16));
-        }
+    }
+    for (int i = 0; i < kPixels; ++i) {
+      for (int v = 0; v < 2; ++v) {
+        uint32_t* to = s->spilled[i] + first + 8 * v;
+        Store(to, _mm256_add_epi32(Load(to), _mm256_mullo_epi32(sums[i][v], factor)));
       }
     }
   }
 }
 
-// maddubs adds two products of at most 15 * 15: 64 units stay below 64 * 450 < 2^15.
-constexpr int kDotUnits = 64;
-
-template <int kPixels>
-void DotSmallTile(const Tile& t) {
-  const __m256i ones16 = _mm256_set1_epi16(1);
-  uint32_t codes[kDotUnits][kPixels];
-  for (int32_t begin = 0; begin < t.count; begin += kDotUnits) {
-    const int32_t units = t.count - begin < kDotUnits ? t.count - begin : kDotUnits;
-    for (int32_t u = 0; u < units; ++u) {
-      for (int i = 0; i < kPixels; ++i) codes[u][i] = t.rows[t.base[i] + t.row_units[begin + u]];
-    }
-    for (int v = 0; v < kBlock / 8; v += kVectors) {
-      __m256i pairs[kPixels][kVectors];
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) pairs[i][j] = _mm256_setzero_si256();
-      }
-      for (int32_t u = 0; u < units; ++u) {
-        const uint8_t* w = Weights(t, begin + u, v);
-        __m256i word[kVectors];
-        for (int j = 0; j < kVectors; ++j) word[j] = Load(w + 32 * j);
-        for (int i = 0; i < kPixels; ++i) {
-          const __m256i a = Broadcast(codes[u][i]);
-          for (int j = 0; j < kVectors; ++j) {
-            pairs[i][j] = _mm256_add_epi16(pairs[i][j], _mm256_maddubs_epi16(a, word[j]));
-          }
-        }
-      }
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) {
-          Add(t, i, v + j, _mm256_madd_epi16(pairs[i][j], ones16));
-        }
-      }
+template <int kPixels, int kVectors>
+void RunTile(const Tile& t) {
+  State<kPixels, kVectors> s;
+  s.is_spilled = false;
+  s.used = 0;
+  for (int i = 0; i < kPixels; ++i) {
+    s.base[i] = t.constants[i];
+    for (int v = 0; v < kVectors; ++v) s.all[i][v] = s.odd[i][v] = _mm256_setzero_si256();
+  }
+  if (t.segment[3].runs > 0) AddWide<kPixels, kVectors>(t, &s);
+  if (t.segment[0].runs > 0) {
+    if (t.table_shift == 0) {
+      AddTables<kPixels, kVectors, kBitUnits, 4, 0>(t, t.segment[0], kTables.bits, &s);
+    } else {
+      AddTables<kPixels, kVectors, kBitUnits, 16, 2>(t, t.segment[0], kTables.bits, &s);
     }
   }
-}
-
-// maddubs would saturate: widen to 16 bits, even and odd bytes apart.
-template <int kPixels>
-void DotWideTile(const Tile& t) {
-  uint32_t even[kDotUnits][kPixels], odd[kDotUnits][kPixels];
-  for (int32_t begin = 0; begin < t.count; begin += kDotUnits) {
-    const int32_t units = t.count - begin < kDotUnits ? t.count - begin : kDotUnits;
-    for (int32_t u = 0; u < units; ++u) {
-      for (int i = 0; i < kPixels; ++i) {
-        const uint32_t a = t.rows[t.base[i] + t.row_units[begin + u]];
-        even[u][i] = a & 0x00ff00ffu;
-        odd[u][i] = a >> 8 & 0x00ff00ffu;
-      }
-    }
-    for (int v = 0; v < kBlock / 8; v += kVectors) {
-      __m256i sums[kPixels][kVectors];
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) sums[i][j] = _mm256_setzero_si256();
-      }
-      for (int32_t u = 0; u < units; ++u) {
-        const uint8_t* w = Weights(t, begin + u, v);
-        __m256i w_even[kVectors], w_odd[kVectors];
-        for (int j = 0; j < kVectors; ++j) {
-          const __m256i word = Load(w + 32 * j);
-          w_even[j] = _mm256_srai_epi16(_mm256_slli_epi16(word, 8), 8);
-          w_odd[j] = _mm256_srai_epi16(word, 8);
-        }
-        for (int i = 0; i < kPixels; ++i) {
-          const __m256i a_even = Broadcast(even[u][i]), a_odd = Broadcast(odd[u][i]);
-          for (int j = 0; j < kVectors; ++j) {
-            sums[i][j] = _mm256_add_epi32(sums[i][j], _mm256_madd_epi16(a_even, w_even[j]));
-            sums[i][j] = _mm256_add_epi32(sums[i][j], _mm256_madd_epi16(a_odd, w_odd[j]));
-          }
-        }
-      }
-      for (int i = 0; i < kPixels; ++i) {
-        for (int j = 0; j < kVectors; ++j) Add(t, i, v + j, sums[i][j]);
-      }
-    }
+  if (t.segment[1].runs > 0) {
+    AddTables<kPixels, kVectors, kPairUnits, 18, 0>(t, t.segment[1], kTables.pairs, &s);
   }
+  AddDotsAndFinish<kPixels, kVectors>(t, 0, &s);
+  if (kVectors == 2) AddDotsAndFinish<kPixels, kVectors>(t, 32 * (kVectors - 1), &s);
 }
 
-template <void (*kOne)(const Tile&), void (*kTwo)(const Tile&), void (*kThree)(const Tile&),
-          void (*kFour)(const Tile&)>
+template <int kVectors>
 void ByPixels(const Tile& t) {
   switch (t.pixels) {
-    case 1: return kOne(t);
-    case 2: return kTwo(t);
-    case 3: return kThree(t);
-    default: return kFour(t);
+    case 1: return RunTile<1, kVectors>(t);
+    case 2: return RunTile<2, kVectors>(t);
+    case 3: return RunTile<3, kVectors>(t);
+    case 4: return RunTile<4, kVectors>(t);
+    default: return RunTile<5, kVectors>(t);
+  }
+}
+
+void Run(const Tile& t) {
+  if (t.lanes == kBlock) {
+    ByPixels<2>(t);
+  } else {
+    ByPixels<1>(t);
+  }
+}
+
+// ---- Values to codes, codes to records.
+
+inline __m256 FlushVector(__m256 x) {
+  const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+  return _mm256_and_ps(x, _mm256_cmp_ps(size, _mm256_set1_ps(0x1p-126f), _CMP_NLE_UQ));
+}
+
+template <bool kSigned>
+HETJAX_INLINE __m256i EncodeEight(const Channels& c, int64_t at, __m256 values, __m256 inv_beta) {
+  const __m256 x = FlushVector(_mm256_mul_ps(FlushVector(values), inv_beta));
+  const __m256 low = _mm256_set1_ps(kSigned ? -2.0f : 0.0f);
+  const __m256 high = _mm256_set1_ps(kSigned ? 2.0f : 4.0f);
+  // Of an operand that is NaN these return the second one: the lowest value.
+  const __m256 clipped = _mm256_min_ps(_mm256_max_ps(x, low), high);
+  const __m256 t = _mm256_mul_ps(clipped, _mm256_loadu_ps(c.steps + at));
+  __m256i u;
+  if (kSigned) {
+    u = _mm256_add_epi32(_mm256_cvttps_epi32(_mm256_floor_ps(t)), Load(c.half + at));
+  } else {
+    u = _mm256_srli_epi32(_mm256_add_epi32(_mm256_cvttps_epi32(t), Broadcast(1)), 1);
+  }
+  return _mm256_min_epi32(u, Load(c.top + at));
+}
+
+template <bool kSigned>
+void EncodeRow(const Channels& c, const float* values, float inv_beta, uint8_t* codes) {
+  const __m256 scale = _mm256_set1_ps(inv_beta);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int64_t begin = 0; begin < c.count; begin += kChannelGroup) {
+    const float* group = values + begin;
+    float rest[kChannelGroup];
+    if (c.count - begin < kChannelGroup) {
+      for (int i = 0; i < kChannelGroup; ++i) {
+        rest[i] = begin + i < c.count ? values[begin + i] : 0.0f;
+      }
+      group = rest;
+    }
+    __m256i u[4];
+    HETJAX_UNROLL for (int i = 0; i < 4; ++i) {
+      u[i] = EncodeEight<kSigned>(c, begin + 8 * i, _mm256_loadu_ps(group + 8 * i), scale);
+    }
+    const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(u[0], u[1]),
+                                              _mm256_packus_epi32(u[2], u[3]));
+    Store(codes + begin, _mm256_permutevar8x32_epi32(bytes, order));
+  }
+}
+
+void EncodeVectors(const Channels& c, const float* values, float inv_beta, bool is_signed,
+                   uint8_t* codes) {
+  if (is_signed) {
+    EncodeRow<true>(c, values, inv_beta, codes);
+  } else {
+    EncodeRow<false>(c, values, inv_beta, codes);
+  }
+}
+
+// Codes of one level, one a byte and zeros up to 64 beyond, to a segment of whole words.
+void PackBytes(const uint8_t* codes, int64_t count, int level, uint8_t* out) {
+  const int64_t bytes = (count * level + 31) / 32 * 4;
+  const __m256i pairs = _mm256_set1_epi16(level == 2 ? 0x0401 : 0x1001);
+  const __m256i nibbles = _mm256_set1_epi16(0x1001);
+  for (int64_t at = 0; at < bytes;) {
+    const int64_t left = bytes - at;
+    if (level == 1) {
+      const uint32_t word = static_cast<uint32_t>(
+          _mm256_movemask_epi8(_mm256_slli_epi16(Load(codes + 8 * at), 7)));
+      __builtin_memcpy(out + at, &word, 4);
+      at += 4;
+    } else if (level == 2) {
+      // 64 codes to 16 bytes.
+      const uint8_t* from = codes + 4 * at;
+      const __m256i twos = _mm256_permute4x64_epi64(
+          _mm256_packus_epi16(_mm256_maddubs_epi16(Load(from), pairs),
+                              _mm256_maddubs_epi16(Load(from + 32), pairs)),
+          0xd8);
+      const __m256i fours = _mm256_maddubs_epi16(twos, nibbles);
+      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(fours, fours), 0xd8);
+      uint8_t last[32];
+      Store(last, packed);
+      __builtin_memcpy(out + at, last, static_cast<uint64_t>(left < 16 ? left : 16));
+      at += 16;
+    } else if (level == 4) {
+      const __m256i twos = _mm256_maddubs_epi16(Load(codes + 2 * at), pairs);
+      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(twos, twos), 0xd8);
+      uint8_t last[32];
+      Store(last, packed);
+      __builtin_memcpy(out + at, last, static_cast<uint64_t>(left < 16 ? left : 16));
+      at += 16;
+    } else {
+      __builtin_memcpy(out + at, codes + at, static_cast<uint64_t>(left));
+      at = bytes;
+    }
+  }
+}
+
+void Pack(const Channels& c, const uint8_t* codes, int64_t positions, int64_t codes_bytes,
+          uint8_t* scratch, uint8_t* records, int64_t record_bytes) {
+  const int64_t groups = (c.count + kCompactGroup - 1) / kCompactGroup;
+  const int64_t staged = c.count + 64 * c.levels;
+  // All positions are sorted by level before the first is packed: reading bytes that were just
+  // written in other pieces would wait for them.
+  for (int64_t p = 0; p < positions; ++p) {
+    uint8_t* next = scratch + p * staged;
+    for (int l = 0; l < c.levels; ++l) {
+      uint8_t* end = next + c.count_of[l];
+      const uint8_t* taken = c.taken[l];
+      const uint8_t* shuffle = c.shuffle[l];
+      const uint8_t* from = codes + p * codes_bytes;
+      for (int64_t g = 0; g < groups; ++g) {
+        const __m128i group =
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + kCompactGroup * g));
+        const __m128i order =
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(shuffle + kCompactGroup * g));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(next), _mm_shuffle_epi8(group, order));
+        next += taken[g];
+      }
+      Store(end, _mm256_setzero_si256());
+      Store(end + 32, _mm256_setzero_si256());
+      next = end + 64;
+    }
+  }
+  for (int64_t p = 0; p < positions; ++p) {
+    const uint8_t* from = scratch + p * staged;
+    for (int l = 0; l < c.levels; ++l) {
+      if (c.count_of[l] > 0) {
+        PackBytes(from, c.count_of[l], c.level[l], records + p * record_bytes + c.segment[l]);
+      }
+      from += c.count_of[l] + 64;
+    }
   }
 }
 
 const Kernels kKernels = {
     "avx2",
-    ByPixels<CountTile<1, false>, CountTile<2, false>, CountTile<3, false>, CountTile<4, false>>,
-    ByPixels<CountTile<1, true>, CountTile<2, true>, CountTile<3, true>, CountTile<4, true>>,
-    ByPixels<DotSmallTile<1>, DotSmallTile<2>, DotSmallTile<3>, DotSmallTile<4>>,
-    ByPixels<DotWideTile<1>, DotWideTile<2>, DotWideTile<3>, DotWideTile<4>>,
+    NibbleFormat,
+    kTile,
+    Run,
     Depthwise,
-    Epilogue,
-    Encode,
+    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    EncodeVectors,
+    Pack,
+    UnpackByList,
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Portable kernels: what the others must equal.
+// Portable kernels: the reference of the others, and what runs where no vector path does.
 #include "kernels.h"
 
 namespace hetjax {
@@ -6,37 +6,77 @@ namespace {
 
 #include "kernels_common.inc"
 
-uint32_t Count(uint32_t x) { return static_cast<uint32_t>(__builtin_popcount(x)); }
-uint32_t Differing(uint32_t a, uint32_t w) { return Count(a ^ w); }
-uint32_t Common(uint32_t a, uint32_t w) { return Count(a & w); }
-
-uint32_t Dot(uint32_t a, uint32_t w) {
-  int32_t sum = 0;
-  for (int i = 0; i < 4; ++i) {
-    sum += static_cast<int32_t>(a >> 8 * i & 0xff) * static_cast<int8_t>(w >> 8 * i & 0xff);
+// Raw sum of one lane over a segment; `unit` multiplies one unit.
+template <typename Unit>
+uint32_t Sum(const Segment& s, int pixel, int64_t unit_bytes, int64_t lane, int64_t row_bytes,
+             const Unit& unit) {
+  uint32_t sum = 0;
+  const uint8_t* w = s.weights + lane;
+  for (int32_t r = 0; r < s.runs; ++r) {
+    const uint8_t* row = s.rows[pixel] + r * s.run_bytes;
+    for (int32_t u = 0; u < s.units; ++u, row += row_bytes, w += unit_bytes) sum += unit(row, w);
   }
-  return static_cast<uint32_t>(sum);
+  return sum;
 }
 
-template <uint32_t (*kRaw)(uint32_t, uint32_t)>
-void Accumulate(const Tile& t) {
-  for (int32_t i = 0; i < t.pixels; ++i) {
-    uint32_t* sums = t.sums + i * kBlock;
-    for (int32_t u = 0; u < t.count; ++u) {
-      const uint32_t a = t.rows[t.base[i] + t.row_units[u]];
-      const uint8_t* unit = t.weights + static_cast<int64_t>(t.weight_units[u]) * kUnitBytes;
-      for (int n = 0; n < kBlock; ++n) {
-        uint32_t w;
-        __builtin_memcpy(&w, unit + 4 * n, 4);
-        sums[n] += t.factor * kRaw(a, w);
+// Four channels of 1 bit: twice the agreements are the sum of a' q plus four.
+uint32_t Bits(const uint8_t* row, const uint8_t* w) {
+  const uint32_t differ = (row[0] >> 4) ^ w[0];
+  return 4 - ((differ & 1) + (differ >> 1 & 1) + (differ >> 2 & 1) + (differ >> 3 & 1));
+}
+
+// Two channels of 2 bits.
+uint32_t Pair(const uint8_t* row, const uint8_t* w) {
+  const int a = row[0] >> 4, b = w[0];
+  const int products = (2 * (a & 3) - 3) * (2 * (b & 3) - 3) + (2 * (a >> 2) - 3) * (2 * (b >> 2) - 3);
+  return static_cast<uint32_t>((products + 18) / 2);
+}
+
+uint32_t Dot(const uint8_t* row, const uint8_t* w) {
+  return static_cast<uint32_t>(row[0] * static_cast<int8_t>(w[0]) +
+                               row[1] * static_cast<int8_t>(w[1]));
+}
+
+uint32_t Wide(const uint8_t* row, const uint8_t* w) {
+  int16_t q[2];
+  uint16_t u[2];
+  __builtin_memcpy(q, w, 4);
+  __builtin_memcpy(u, row, 4);
+  return static_cast<uint32_t>(u[0] * q[0] + u[1] * q[1]);
+}
+
+void Run(const Tile& t) {
+  const Format& format = NibbleFormat();
+  for (int i = 0; i < t.pixels; ++i) {
+    for (int32_t n = 0; n < t.lanes; ++n) {
+      const int64_t lane1 = format.lane(1, n), lane2 = format.lane(2, n), lane4 = format.lane(4, n);
+      uint32_t sum = t.constants[i][n];
+      sum += (t.table_factor << t.table_shift) *
+             Sum(t.segment[0], i, t.lanes, lane1, 1, Bits);
+      sum += t.table_factor * Sum(t.segment[1], i, t.lanes, lane1, 1, Pair);
+      sum += t.dot_factor * Sum(t.segment[2], i, 2 * t.lanes, 2 * lane2, 4, Dot);
+      sum += t.wide_factor * Sum(t.segment[3], i, 4 * t.lanes, 4 * lane4, 4, Wide);
+      if (t.scale == nullptr) {
+        static_cast<uint32_t*>(t.out[i])[n] = sum;
+        continue;
       }
+      const float residual = t.residual[i] == nullptr ? -0.0f : t.residual[i][n];
+      Emit(sum, t.scale[n], t.bias[n], residual, t.activation,
+           static_cast<float*>(t.out[i]) + n);
     }
   }
 }
 
 const Kernels kKernels = {
-    "scalar",         Accumulate<Differing>, Accumulate<Common>, Accumulate<Dot>,
-    Accumulate<Dot>,  Depthwise,             Epilogue,           Encode,
+    "scalar",
+    NibbleFormat,
+    4,
+    Run,
+    Depthwise,
+    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    Encode,
+    PackByList,
+    UnpackByList,
 };
 
 }  // namespace

@@ -34,8 +34,9 @@ RecordLayout::RecordLayout(const int32_t* bits, int64_t channel_count, const int
   }
 }
 
-Layer::Layer(const LayerSpec& spec)
+Layer::Layer(const LayerSpec& spec, const Format& unit_format)
     : RecordLayout(spec.bits, spec.channels, spec.levels, spec.num_levels),
+      format(unit_format),
       groups(spec.groups),
       kernel_height(spec.kernel_height),
       kernel_width(spec.kernel_width),
@@ -59,32 +60,27 @@ Layer::Layer(const LayerSpec& spec)
       parts[static_cast<size_t>(c / channels_per_group) * levels.size() + l].count += 1;
     }
   }
+  const int64_t padded_outputs = (blocks_per_group - 1) * kBlock + lanes(blocks_per_group - 1);
   std::vector<int64_t> seen(levels.size(), 0);
   for (int64_t g = 0; g < groups; ++g) {
-    int64_t units = 0;
+    int64_t bytes = 0;
     for (size_t l = 0; l < levels.size(); ++l) {
       Part& part = parts[static_cast<size_t>(g) * levels.size() + l];
-      const int64_t per_unit = levels[l] == 1 ? 32 : 4;
       part.first = seen[l];
-      part.units = (part.count + per_unit - 1) / per_unit;
-      part.offset = units;
+      part.units = (part.count + unit(l).channels - 1) / unit(l).channels;
+      part.weights = bytes * kBlock;
       seen[l] += part.count;
-      units += part.units;
+      bytes += CheckedProduct("kernel units", taps, part.units * unit(l).lane_bytes);
+      row_bytes += part.units * unit(l).row_bytes;
       const int64_t bits = CheckedProduct("weight row", taps, part.count * levels[l]);
       file_bytes += CheckedProduct("weight file", (bits + 7) / 8, outputs_per_group);
     }
-    group_units.push_back(units);
-    group_offset.push_back(row_units);
+    lane_bytes.push_back(bytes);
     group_storage.push_back(storage_bytes);
-    row_units += units;
-    if (!depthwise) {
-      CheckRange("kernel units", CheckedProduct("kernel units", taps, units), 1, kMaxExtent);
-      storage_bytes += CheckedProduct("prepared weights", taps * units,
-                                      blocks_per_group * kUnitBytes);
-    }
+    if (!depthwise) storage_bytes += CheckedProduct("prepared weights", bytes, padded_outputs);
   }
   if (depthwise) {
-    row_units = outputs;
+    row_bytes = 4 * outputs;
     storage_bytes = CheckedProduct("prepared weights", taps, outputs * 4);
   }
 }

@@ -7,16 +7,16 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels.h"
+#include "format.h"
 
 namespace hetjax {
 
 // The channels of one level in one group.
 struct Part {
-  int64_t first;   // index of the first code within the level's record segment
-  int64_t count;   // channels
-  int64_t units;   // 32-bit units per position: ceil(count / 4), 1-bit ceil(count / 32)
-  int64_t offset;  // first unit within the group's row
+  int64_t first;    // index of the first code within the level's record segment
+  int64_t count;    // channels
+  int64_t units;    // of a position
+  int64_t weights;  // first byte within a full block's prepared weights
 };
 
 // What a caller says about a layer, unchecked. `levels` increase, `bits` hold one level a channel.
@@ -47,23 +47,26 @@ class RecordLayout {
 class Layer : public RecordLayout {
  public:
   // Throws std::invalid_argument naming what is wrong.
-  explicit Layer(const LayerSpec& spec);
+  Layer(const LayerSpec& spec, const Format& format);
 
+  const Format& format;
   int64_t groups, kernel_height, kernel_width, taps, outputs;
   int64_t channels_per_group, outputs_per_group, blocks_per_group;
-  // One input channel a group: weights and rows are int32 accumulator levels, nothing is packed.
+  // One input channel a group: weights and rows are float32, nothing is packed.
   bool depthwise;
 
   std::vector<Part> parts;             // [group * levels + level]
-  std::vector<int64_t> group_units;    // [group] units of a position
-  std::vector<int64_t> group_offset;   // [group] first unit within a position's row
+  std::vector<int64_t> lane_bytes;     // [group] prepared bytes of one output channel
   std::vector<int64_t> group_storage;  // [group] first byte of the prepared weights
-  int64_t row_units = 0;               // 32-bit words of a position's expanded row
+  int64_t row_bytes = 0;               // of a position's expanded rows, all groups together
   int64_t file_bytes = 0;
   int64_t storage_bytes = 0;
 
   const Part& part(int64_t group, size_t level) const {
     return parts[static_cast<size_t>(group) * levels.size() + level];
+  }
+  const UnitKind& unit(size_t level) const {
+    return format.unit[LevelIndex(levels[level])];
   }
   // 4^(pmax - level).
   int32_t multiplier(size_t level) const { return 1 << 2 * (levels[0] - levels[level]); }
@@ -71,10 +74,15 @@ class Layer : public RecordLayout {
   int64_t file_row_bytes(int64_t group, size_t level) const {
     return (taps * part(group, level).count * levels[level] + 7) / 8;
   }
-  // Prepared weights of tap 0 of a block.
-  int64_t block_storage(int64_t group, int64_t block) const {
+  // Lanes of a block, padded: outputs_per_group - 64 block, rounded up to 32, at most 64.
+  int64_t lanes(int64_t block) const {
+    return outputs_per_group - block * kBlock > kHalfBlock ? kBlock : kHalfBlock;
+  }
+  // Prepared weights of a block's part: [taps][units] units of `lanes` lanes.
+  int64_t part_storage(int64_t group, int64_t block, size_t level) const {
     const size_t g = static_cast<size_t>(group);
-    return group_storage[g] + block * taps * group_units[g] * kUnitBytes;
+    return group_storage[g] + block * kBlock * lane_bytes[g] +
+           part(group, level).weights / kBlock * lanes(block);
   }
 };
 

@@ -4,7 +4,7 @@
 #define HETJAX_XLA_CPU_CORE_OPS_H_
 
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "executor.h"
 #include "kernels.h"
@@ -12,14 +12,16 @@
 
 namespace hetjax {
 
-// Weight file bytes -> prepared weights.
-//
-// Ordinary layers: per group, per block of 64 outputs, per tap, per level (highest first) units of
-// 256 bytes, one 32-bit word an output: four int8 weights (odd q at 2 and 4 bits, u - 128 at 8,
-// zero beyond the channels) or 32 1-bit codes. Depthwise layers: int32 accumulator levels
-// [taps][outputs]. Corrections int32[taps][outputs]: what a tap adds to every signed accumulator
-// whatever the activations, sum over levels of 4^(pmax-p) * (channels at 1 bit,
-// -(2^p - 1) * sum of q otherwise); zeros for depthwise layers.
+// What relayout computes besides the weights: int32 [kCorrections][taps][outputs], modulo 2^32.
+// The first two are what a tap adds to an accumulator of signed or unsigned activations whatever
+// their codes, so that T = corrections of the valid taps + factors * raw sums (kernels.h). The last
+// one is the tap's whole part of a signed accumulator where all codes are zero; kernels read padded
+// pixels as such. (Unsigned, that part is nothing.)
+enum { kSignedCorrection = 0, kUnsignedCorrection = 1, kLowestSigned = 2, kCorrections = 3 };
+
+// Weight file bytes -> prepared weights: per group, per block of 64 outputs (the last may have 32
+// lanes), per level, highest first: [taps][units][lanes] in the layer's format. Depthwise layers:
+// odd levels as float32 [taps][outputs].
 void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t* corrections,
               Executor& executor);
 
@@ -35,39 +37,67 @@ struct Geometry {
   int64_t Output(int axis, int64_t kernel) const;
 };
 
-// Checks the geometry and that every buffer of a convolution has the size the others ask for:
-// records, prepared weights in bytes; corrections, outputs in elements.
-void CheckConv(const Layer& layer, const Geometry& geometry, int64_t records, int64_t storage,
-               int64_t corrections, int64_t outputs);
+// Packs values under one layout; holds the tables that the kernels read.
+class Quantizer {
+ public:
+  Quantizer(RecordLayout layout, bool is_signed);
+  Quantizer(const Quantizer&) = delete;
+  Quantizer& operator=(const Quantizer&) = delete;
 
-// Activations as the kernels read them, made once a call.
-struct Rows {
-  // [pixels][layer.row_units]: per group the units of its levels, or int32 levels [outputs] for a
-  // depthwise layer.
-  std::unique_ptr<uint32_t[]> units;
-  // [pixels][groups] what a pixel adds to every accumulator that reads it; null if always zero.
-  std::unique_ptr<uint32_t[]> terms;
+  const RecordLayout& layout() const { return layout_; }
+  // Bytes of scratch that Pack and Unpack need.
+  int64_t scratch_bytes() const { return kPackedTogether * (2 * layout_.channels + 320) + 64; }
+  // Values [positions][channels] -> records [positions][record_bytes].
+  void Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,
+            uint8_t* scratch, uint8_t* records) const;
+  // One position: record -> codes [channels]; `codes` may be written up to 32 bytes beyond.
+  void Unpack(const Kernels& kernels, const uint8_t* record, uint8_t* scratch,
+              uint8_t* codes) const;
+
+ private:
+  const RecordLayout layout_;
+  const bool is_signed_;
+  std::vector<float> steps_;
+  std::vector<int32_t> half_, top_;
+  std::vector<uint8_t> shuffles_[3], taken_[3];
+  Channels channels_;
 };
 
-Rows ExpandRows(const Layer& layer, const uint8_t* records, int64_t pixels, bool is_signed,
-                Executor& executor);
+// Records [positions][record_bytes] of x [positions][channels].
+void QuantizePack(const Quantizer& quantizer, const float* x, int64_t positions, float inv_beta,
+                  uint8_t* records, const Kernels& kernels, Executor& executor);
+
+// Who reads a convolution's values as records.
+struct Consumer {
+  const Quantizer* quantizer;
+  float inv_beta;
+  uint8_t* records;  // [batch][oh][ow][record_bytes]
+};
 
 struct ConvArguments {
-  const uint8_t* records;      // [batch][height][width][record_bytes]
+  const uint8_t* records;      // [batch][height][width][record_bytes], or null with `values`
+  const float* values;         // [batch][height][width][channels], packed by `input` on the way
+  const Quantizer* input;
+  float input_inv_beta;
+  bool is_signed;
   const uint8_t* weights;      // [storage_bytes]
-  const int32_t* corrections;  // [taps][outputs]
+  const int32_t* corrections;  // [kCorrections][taps][outputs]
   const float* scale;          // [outputs], or null for raw accumulators
   const float* bias;           // [outputs] with `scale`
-  bool is_signed;
-  void* out;                   // float, or int32_t if `scale` is null: [batch][oh][ow][outputs]
+  const float* residual;       // [batch][oh][ow][outputs], or null; with `scale`
+  Activation activation;       // with `scale`
+  void* out;                   // float, or int32_t without `scale`: [batch][oh][ow][outputs]; may
+                               // be null if there are consumers
+  std::vector<Consumer> consumers;
 };
+
+// Checks the geometry and that the buffers of a convolution have the sizes it asks for: prepared
+// weights in bytes; corrections, outputs in elements.
+void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, int64_t corrections,
+               int64_t outputs);
 
 void Conv(const Layer& layer, const Geometry& geometry, const ConvArguments& arguments,
           const Kernels& kernels, Executor& executor);
-
-// Records [positions][record_bytes] of x [positions][channels].
-void QuantizePack(const RecordLayout& layout, const float* x, int64_t positions, float inv_beta,
-                  bool is_signed, uint8_t* records, const Kernels& kernels, Executor& executor);
 
 }  // namespace hetjax
 

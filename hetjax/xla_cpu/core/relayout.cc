@@ -34,54 +34,89 @@ int32_t OddLevel(uint32_t code, int level) {
   return 2 * static_cast<int32_t>(code) - ((1 << level) - 1);
 }
 
-// Four weights of a unit from `count` codes, and the sum of their odd levels.
-uint32_t DotUnit(uint32_t packed, int64_t count, int level, int32_t* sum) {
-  const uint32_t codes = SpreadCodes(packed, level);
+// Sum of the odd levels of packed codes.
+int32_t SumOfLevels(uint32_t packed, int64_t count, int level) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    sum += OddLevel(packed >> level * i & ((1u << level) - 1), level);
+  }
+  return sum;
+}
+
+// What a lane stores of a unit's packed codes: the codes themselves at 1 and 2 bits (their
+// complement where instructions count differing bits), odd levels as int8 or int16 beyond.
+uint32_t Stored(uint32_t packed, int64_t count, int level, const UnitKind& kind) {
+  if (level == 1 && kind.channels == 32) return ~packed;
+  if (level <= 2) return packed;
+  const int width = 8 * kind.lane_bytes / kind.channels;
   uint32_t unit = 0;
-  for (int i = 0; i < count; ++i) {
-    const uint32_t code = codes >> 8 * i & 0xff;
-    const int32_t odd = OddLevel(code, level);
-    const int32_t stored = level == 8 ? static_cast<int32_t>(code) - 128 : odd;
-    unit |= (static_cast<uint32_t>(stored) & 0xff) << 8 * i;
-    *sum += odd;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t odd = OddLevel(packed >> level * i & ((1u << level) - 1), level);
+    unit |= (static_cast<uint32_t>(odd) & ((1u << width) - 1)) << width * i;
   }
   return unit;
+}
+
+// Adds a level's part to the three corrections of a tap; modulo 2^32, as only the accumulator as a
+// whole is promised to fit.
+void AddCorrections(const Layer& layer, size_t l, const Part& part, uint32_t sum,
+                    uint32_t* const (&corrections)[3]) {
+  const int level = layer.levels[l];
+  const UnitKind& kind = layer.unit(l);
+  const uint32_t m = (1u << level) - 1;
+  const uint32_t multiplier = static_cast<uint32_t>(layer.multiplier(l));
+  // Code zero everywhere: sum of -m q.
+  const uint32_t lowest = 0u - multiplier * m * sum;
+  uint32_t is_signed = lowest, is_unsigned = 0;
+  if (level <= 2) {
+    // sum of a' q = 2 raw - biases; the sum of u q is half of sum of a' q + m sum of q. Biases and
+    // m sum of q are both even or both odd, so the half is exact; it is taken before they wrap.
+    const int64_t pads = part.units * kind.channels - part.count;
+    const int64_t biases = int64_t{m} * m * (part.units * kind.channels + pads);
+    const int64_t half = (int64_t{m} * static_cast<int32_t>(sum) - biases) / 2;
+    is_signed = multiplier * static_cast<uint32_t>(-biases);
+    is_unsigned = multiplier * static_cast<uint32_t>(half);
+  }
+  *corrections[kSignedCorrection] += is_signed;
+  *corrections[kUnsignedCorrection] += is_unsigned;
+  *corrections[kLowestSigned] += lowest;
 }
 
 void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, const uint8_t* file,
                     int64_t n, uint8_t* storage, int32_t* corrections) {
   const int64_t g = n / layer.outputs_per_group, row = n % layer.outputs_per_group;
-  uint8_t* lane = storage + layer.block_storage(g, row / kBlock) + 4 * (row % kBlock);
+  const int64_t block = row / kBlock, lanes = layer.lanes(block);
   for (size_t l = 0; l < layer.levels.size(); ++l) {
     const Part& part = layer.part(g, l);
     if (part.count == 0) continue;
     const int level = layer.levels[l];
-    const int64_t per_unit = level == 1 ? 32 : 4;
+    const UnitKind& kind = layer.unit(l);
     const int64_t row_bytes = layer.file_row_bytes(g, l);
     const size_t at = static_cast<size_t>(g) * layer.levels.size() + l;
     const FileRow codes = {file + starts[at] + row * row_bytes, row_bytes};
+    const int32_t lane = layer.format.lane(kind.lane_bytes, static_cast<int32_t>(row % kBlock));
+    uint8_t* to = storage + layer.part_storage(g, block, l) + lane * kind.lane_bytes;
     for (int64_t tap = 0; tap < layer.taps; ++tap) {
-      int64_t unit_at = tap * layer.group_units[static_cast<size_t>(g)] + part.offset;
       int32_t sum = 0;
-      for (int64_t first = 0; first < part.count; first += per_unit, ++unit_at) {
-        const int64_t count = part.count - first < per_unit ? part.count - first : per_unit;
-        uint32_t unit = codes.Codes(tap * part.count + first, count, level);
-        if (level != 1) unit = DotUnit(unit, count, level, &sum);
-        std::memcpy(lane + unit_at * kUnitBytes, &unit, 4);
+      for (int64_t first = 0; first < part.count; first += kind.channels) {
+        const int64_t count = std::min<int64_t>(part.count - first, kind.channels);
+        const uint32_t packed = codes.Codes(tap * part.count + first, count, level);
+        sum += SumOfLevels(packed, count, level);
+        const uint32_t stored = Stored(packed, count, level, kind);
+        std::memcpy(to, &stored, static_cast<size_t>(kind.lane_bytes));
+        to += lanes * kind.lane_bytes;
       }
-      // Modulo 2^32: only the accumulator as a whole is promised to fit.
-      const uint32_t constant =
-          level == 1 ? static_cast<uint32_t>(part.count)
-                     : static_cast<uint32_t>((1 << level) - 1) * (0u - static_cast<uint32_t>(sum));
-      int32_t& correction = corrections[tap * layer.outputs + n];
-      correction = static_cast<int32_t>(static_cast<uint32_t>(correction) +
-                                        static_cast<uint32_t>(layer.multiplier(l)) * constant);
+      uint32_t* const at_tap[3] = {
+          reinterpret_cast<uint32_t*>(corrections) + (0 * layer.taps + tap) * layer.outputs + n,
+          reinterpret_cast<uint32_t*>(corrections) + (1 * layer.taps + tap) * layer.outputs + n,
+          reinterpret_cast<uint32_t*>(corrections) + (2 * layer.taps + tap) * layer.outputs + n};
+      AddCorrections(layer, l, part, static_cast<uint32_t>(sum), at_tap);
     }
   }
 }
 
 void RelayoutDepthwise(const Layer& layer, const std::vector<int64_t>& starts, const uint8_t* file,
-                       int64_t n, uint8_t* storage) {
+                       int64_t n, uint8_t* storage, int32_t* corrections) {
   const int64_t g = n / layer.outputs_per_group;
   size_t l = 0;
   while (layer.part(g, l).count == 0) ++l;
@@ -89,10 +124,13 @@ void RelayoutDepthwise(const Layer& layer, const std::vector<int64_t>& starts, c
   const int64_t row_bytes = layer.file_row_bytes(g, l);
   const size_t at = static_cast<size_t>(g) * layer.levels.size() + l;
   const FileRow codes = {file + starts[at] + n % layer.outputs_per_group * row_bytes, row_bytes};
+  const int32_t lowest = -((1 << level) - 1) * layer.multiplier(l);
   for (int64_t tap = 0; tap < layer.taps; ++tap) {
-    const int32_t value =
-        OddLevel(codes.Codes(tap, 1, level), level) * (1 << (layer.levels[0] - level));
+    const int32_t odd = OddLevel(codes.Codes(tap, 1, level), level);
+    const float value = static_cast<float>(odd);
     std::memcpy(storage + 4 * (tap * layer.outputs + n), &value, 4);
+    corrections[(kSignedCorrection * layer.taps + tap) * layer.outputs + n] = lowest * odd;
+    corrections[(kLowestSigned * layer.taps + tap) * layer.outputs + n] = lowest * odd;
   }
 }
 
@@ -102,12 +140,13 @@ void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t
               Executor& executor) {
   const std::vector<int64_t> starts = RowStarts(layer);
   std::memset(storage, 0, static_cast<size_t>(layer.storage_bytes));
-  std::memset(corrections, 0, sizeof(int32_t) * static_cast<size_t>(layer.taps * layer.outputs));
+  std::memset(corrections, 0,
+              sizeof(int32_t) * static_cast<size_t>(kCorrections * layer.taps * layer.outputs));
   executor.Run((layer.outputs + kBlock - 1) / kBlock, [&](int64_t chunk) {
     const int64_t end = std::min(layer.outputs, (chunk + 1) * kBlock);
     for (int64_t n = chunk * kBlock; n < end; ++n) {
       if (layer.depthwise) {
-        RelayoutDepthwise(layer, starts, file, n, storage);
+        RelayoutDepthwise(layer, starts, file, n, storage, corrections);
       } else {
         RelayoutOutput(layer, starts, file, n, storage, corrections);
       }

@@ -1,7 +1,6 @@
 #include "taps.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "error.h"
 
@@ -26,16 +25,16 @@ int64_t Geometry::Output(int axis, int64_t kernel) const {
   return slack < 0 ? 0 : slack / stride[axis] + 1;
 }
 
-void CheckConv(const Layer& layer, const Geometry& geometry, int64_t records, int64_t storage,
-               int64_t corrections, int64_t outputs) {
+void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, int64_t corrections,
+               int64_t outputs) {
   geometry.Check();
   const char* image = "image";
   const int64_t area = CheckedProduct(image, geometry.height, geometry.width);
   const int64_t pixels = CheckedProduct(image, geometry.batch, area);
-  CheckEqual("bytes of the records", CheckedProduct(image, pixels, layer.record_bytes), records);
-  CheckedProduct("expanded rows", pixels, 4 * layer.row_units);
+  CheckedProduct("values", pixels, 4 * layer.channels);
+  CheckedProduct("expanded rows", pixels, layer.row_bytes);
   CheckEqual("bytes of the prepared weights", layer.storage_bytes, storage);
-  CheckEqual("corrections", layer.taps * layer.outputs, corrections);
+  CheckEqual("corrections", kCorrections * layer.taps * layer.outputs, corrections);
   const char* out = "output";
   const int64_t out_area = CheckedProduct(out, geometry.Output(0, layer.kernel_height),
                                           geometry.Output(1, layer.kernel_width));
@@ -53,88 +52,80 @@ Range ValidTaps(const Geometry& geometry, int axis, int64_t kernel, int64_t at) 
   return begin < end ? Range{begin, end} : Range{0, 0};
 }
 
-void ListUnits(const Layer& layer, const Geometry& geometry, const TapRect& rect, int64_t group,
-               size_t level, UnitList* list) {
-  list->weight.clear();
-  list->row.clear();
-  const size_t g = static_cast<size_t>(group);
-  const Part& part = layer.part(group, level);
-  ForEachTap(rect, [&](int64_t i, int64_t j) {
-    const int64_t tap = i * layer.kernel_width + j;
-    const int64_t weight = tap * layer.group_units[g] + part.offset;
-    const int64_t row =
-        TapOffset(geometry, i, j) * layer.row_units + layer.group_offset[g] + part.offset;
-    for (int64_t k = 0; k < part.units; ++k) {
-      list->weight.push_back(static_cast<int32_t>(weight + k));
-      list->row.push_back(row + k);
+TapClasses::TapClasses(const Geometry& geometry, int axis, int64_t kernel) {
+  const int64_t positions = geometry.Output(axis, kernel);
+  of.reserve(static_cast<size_t>(positions));
+  for (int64_t at = 0; at < positions; ++at) {
+    const Range valid = ValidTaps(geometry, axis, kernel, at);
+    // Neighbours mostly agree; classes are few otherwise.
+    size_t c = of.empty() ? taps.size() : static_cast<size_t>(of.back());
+    if (c == taps.size() || !(taps[c] == valid)) {
+      c = static_cast<size_t>(std::find(taps.begin(), taps.end(), valid) - taps.begin());
+      if (c == taps.size()) taps.push_back(valid);
     }
-  });
-}
-
-std::vector<Window> SplitOutput(int64_t rows, int64_t columns, int64_t blocks, int64_t threads) {
-  constexpr int64_t kTasksPerThread = 4;
-  constexpr int64_t kMinPixels = 4 * kTile;
-  const int64_t wanted =
-      threads == 1 ? 1 : (kTasksPerThread * threads + blocks - 1) / blocks;
-  const int64_t pixels = std::max((rows * columns + wanted - 1) / wanted, kMinPixels);
-  const int64_t rows_each = std::max<int64_t>(1, std::min(rows, pixels / columns));
-  // Rows longer than a task's pixels are cut, at whole tiles.
-  const int64_t columns_each =
-      std::min(columns, rows_each > 1 ? columns : (pixels + kTile - 1) / kTile * kTile);
-  std::vector<Window> windows;
-  for (int64_t y = 0; y < rows; y += rows_each) {
-    for (int64_t x = 0; x < columns; x += columns_each) {
-      windows.push_back({y, std::min(rows, y + rows_each), x, std::min(columns, x + columns_each)});
-    }
+    of.push_back(static_cast<int32_t>(c));
   }
-  return windows;
 }
 
-void WriteOutputs(const ConvArguments& arguments, const Kernels& kernels, const uint32_t* sums,
-                  int64_t first_output, int32_t outputs, int64_t out_offset) {
-  const int64_t at = out_offset + first_output;
-  if (arguments.scale == nullptr) {
-    std::memcpy(static_cast<int32_t*>(arguments.out) + at, sums,
-                sizeof(uint32_t) * static_cast<size_t>(outputs));
-    return;
+AxisPlan::AxisPlan(const Geometry& geometry, int axis, int64_t kernel, int64_t begin, int64_t end)
+    : origin(begin * geometry.stride[axis] - geometry.pad_low[axis]),
+      step(kernel == 1 ? geometry.stride[axis] : 1),
+      stride(kernel == 1 ? 1 : geometry.stride[axis]),
+      dilation(kernel == 1 ? 1 : geometry.dilation[axis]),
+      extent((end - begin - 1) * stride + (kernel - 1) * dilation + 1),
+      columns((extent + dilation - 1) / dilation) {}
+
+namespace {
+
+// Half of a common second-level cache; the other half is for weights.
+constexpr int64_t kWindowBytes = 192 << 10;
+constexpr int64_t kTasksPerThread = 4;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t WindowBytes(const Layer& layer, const Geometry& geometry, int64_t rows, int64_t columns) {
+  const AxisPlan y(geometry, 0, layer.kernel_height, 0, rows);
+  const AxisPlan x(geometry, 1, layer.kernel_width, 0, columns);
+  return y.size() * x.size() * layer.row_bytes + rows * columns * layer.outputs * 4;
+}
+
+}  // namespace
+
+Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, int64_t threads) {
+  const int64_t height = geometry.Output(0, layer.kernel_height);
+  const int64_t width = geometry.Output(1, layer.kernel_width);
+  const int64_t blocks = layer.depthwise ? 1 : layer.groups * layer.blocks_per_group;
+  int64_t columns = width, rows = height;
+  while (columns > 8 * tile && WindowBytes(layer, geometry, 1, columns) > kWindowBytes) {
+    columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
   }
-  kernels.epilogue(sums, arguments.scale + first_output, arguments.bias + first_output, outputs,
-                   static_cast<float*>(arguments.out) + at);
-}
-
-void DepthwiseWindow(const Layer& layer, const Geometry& geometry, const ConvArguments& arguments,
-                     const Rows& rows, const Kernels& kernels, const Window& window) {
-  const int64_t out_height = geometry.Output(0, layer.kernel_height);
-  const int64_t out_width = geometry.Output(1, layer.kernel_width);
-  std::vector<int64_t> row_offsets, weight_offsets;
-  for (int64_t row = window.row_begin; row < window.row_end; ++row) {
-    const int64_t image = row / out_height, y = row % out_height;
-    const Range tap_rows = ValidTaps(geometry, 0, layer.kernel_height, y);
-    for (int64_t x = window.column_begin; x < window.column_end; ++x) {
-      const TapRect rect = {tap_rows, ValidTaps(geometry, 1, layer.kernel_width, x)};
-      const int64_t origin = InputOrigin(geometry, image, y, x);
-      row_offsets.clear();
-      weight_offsets.clear();
-      ForEachTap(rect, [&](int64_t i, int64_t j) {
-        row_offsets.push_back((origin + TapOffset(geometry, i, j)) * layer.outputs);
-        weight_offsets.push_back((i * layer.kernel_width + j) * layer.outputs);
-      });
-      for (int64_t n = 0; n < layer.outputs; n += kBlock) {
-        uint32_t sums[kBlock] = {};
-        DepthwiseTile tile = {};
-        tile.rows = reinterpret_cast<const int32_t*>(rows.units.get()) + n;
-        tile.row_offsets = row_offsets.data();
-        tile.weights = arguments.weights + 4 * n;
-        tile.weight_offsets = weight_offsets.data();
-        tile.taps = static_cast<int64_t>(row_offsets.size());
-        tile.outputs = static_cast<int32_t>(std::min<int64_t>(kBlock, layer.outputs - n));
-        tile.sums = sums;
-        kernels.depthwise(tile);
-        WriteOutputs(arguments, kernels, sums, n, tile.outputs,
-                     (row * out_width + x) * layer.outputs);
+  while (rows > 1 && WindowBytes(layer, geometry, rows, columns) > kWindowBytes) {
+    rows = CeilDiv(rows, 2);
+  }
+  const int64_t wanted = threads == 1 ? 1 : kTasksPerThread * threads;
+  const auto windows = [&] {
+    return geometry.batch * CeilDiv(height, rows) * CeilDiv(width, columns);
+  };
+  // Enough pixels for every thread: smaller windows; otherwise the blocks are shared out too.
+  const int64_t pixels_each = std::max<int64_t>(geometry.batch * height * width / wanted, 1);
+  const int64_t least = blocks == 1 ? 2 * tile : 8 * tile;
+  while (windows() < wanted && rows > 1 && pixels_each >= least) rows = CeilDiv(rows, 2);
+  while (windows() < wanted && columns > 2 * least && pixels_each >= least) {
+    columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
+  }
+  Schedule schedule;
+  schedule.ranges = std::min(blocks, CeilDiv(wanted, std::max<int64_t>(windows(), 1)));
+  schedule.blocks_each = CeilDiv(blocks, schedule.ranges);
+  schedule.ranges = CeilDiv(blocks, schedule.blocks_each);
+  for (int64_t image = 0; image < geometry.batch; ++image) {
+    for (int64_t y = 0; y < height; y += rows) {
+      for (int64_t x = 0; x < width; x += columns) {
+        schedule.windows.push_back({image, y, std::min(height, y + rows), x,
+                                    std::min(width, x + columns)});
       }
     }
   }
+  return schedule;
 }
 
 }  // namespace hetjax

@@ -1,4 +1,4 @@
-// Geometry of a convolution: which taps an output pixel reaches, how its work is split.
+// Geometry of a convolution: which taps an output pixel reaches, and in which windows it is computed.
 #ifndef HETJAX_XLA_CPU_CORE_TAPS_H_
 #define HETJAX_XLA_CPU_CORE_TAPS_H_
 
@@ -14,58 +14,59 @@ struct Range {
   bool operator==(const Range& other) const { return begin == other.begin && end == other.end; }
 };
 
-// Kernel rows and columns that lie within the image.
-struct TapRect {
-  Range rows, columns;
-  bool operator==(const TapRect& other) const {
-    return rows == other.rows && columns == other.columns;
-  }
-};
-
-// Output rows (over all images) and columns of one task.
-struct Window {
-  int64_t row_begin, row_end, column_begin, column_end;
-};
-
-// Units of one level over the valid taps: where in the block's weights, where from a pixel's base.
-struct UnitList {
-  std::vector<int32_t> weight;
-  std::vector<int64_t> row;
-};
-
 // Taps of one axis (0 height, 1 width) that output position `at` reaches; empty as {0, 0}.
 Range ValidTaps(const Geometry& geometry, int axis, int64_t kernel, int64_t at);
 
-// Pixel that tap (0, 0) reads; outside the image, even negative, where that tap is cut off.
-inline int64_t InputOrigin(const Geometry& g, int64_t image, int64_t y, int64_t x) {
-  return (image * g.height + y * g.stride[0] - g.pad_low[0]) * g.width + x * g.stride[1] -
-         g.pad_low[1];
-}
+// Output positions of one axis that reach the same taps have the same class.
+struct TapClasses {
+  std::vector<Range> taps;   // [class]
+  std::vector<int32_t> of;   // [position] class
 
-// Pixels from the origin to tap (i, j).
-inline int64_t TapOffset(const Geometry& g, int64_t i, int64_t j) {
-  return i * g.dilation[0] * g.width + j * g.dilation[1];
-}
+  TapClasses(const Geometry& geometry, int axis, int64_t kernel);
+};
 
-template <typename F>
-void ForEachTap(const TapRect& rect, const F& visit) {
-  for (int64_t i = rect.rows.begin; i < rect.rows.end; ++i) {
-    for (int64_t j = rect.columns.begin; j < rect.columns.end; ++j) visit(i, j);
+// Output rows and columns of one image that a task computes.
+struct Window {
+  int64_t image, row_begin, row_end, column_begin, column_end;
+
+  int64_t pixels() const { return (row_end - row_begin) * (column_end - column_begin); }
+};
+
+// One axis of the input pixels that a window's outputs read, as they lie in working memory. Position
+// p holds input coordinate origin + p' * step, where p' are the positions sorted so that the taps of
+// a dilated kernel lie side by side. A kernel of one tap reads only what its strides hit.
+struct AxisPlan {
+  int64_t origin, step, stride, dilation;
+  int64_t extent;   // input positions, in their own order
+  int64_t columns;  // positions of each residue modulo the dilation
+
+  AxisPlan(const Geometry& geometry, int axis, int64_t kernel, int64_t begin, int64_t end);
+
+  int64_t size() const { return columns * dilation; }
+  // Where the first tap of output number `o` of the window lies.
+  int64_t Position(int64_t o) const {
+    const int64_t p = o * stride;
+    return dilation == 1 ? p : p % dilation * columns + p / dilation;
   }
-}
+  // Input coordinate at a position; beyond every image where there is none.
+  int64_t Coordinate(int64_t position) const {
+    const int64_t p =
+        dilation == 1 ? position : position % columns * dilation + position / columns;
+    return p < extent ? origin + p * step : kMaxCoordinate;
+  }
 
-void ListUnits(const Layer& layer, const Geometry& geometry, const TapRect& rect, int64_t group,
-               size_t level, UnitList* list);
+  static constexpr int64_t kMaxCoordinate = int64_t{1} << 40;
+};
 
-// Windows that give `threads` threads a few tasks each, not smaller than is efficient.
-std::vector<Window> SplitOutput(int64_t rows, int64_t columns, int64_t blocks, int64_t threads);
+// How a convolution is cut into tasks: windows times ranges of blocks.
+struct Schedule {
+  std::vector<Window> windows;
+  int64_t blocks_each;  // blocks of a task; all of them where values are packed in the task
+  int64_t ranges;       // tasks a window
+};
 
-// Writes accumulators of one pixel, raw or through the epilogue.
-void WriteOutputs(const ConvArguments& arguments, const Kernels& kernels, const uint32_t* sums,
-                  int64_t first_output, int32_t outputs, int64_t out_offset);
-
-void DepthwiseWindow(const Layer& layer, const Geometry& geometry, const ConvArguments& arguments,
-                     const Rows& rows, const Kernels& kernels, const Window& window);
+// `threads` get a few tasks each; a window's working memory stays within a second-level cache.
+Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, int64_t threads);
 
 }  // namespace hetjax
 

@@ -1,0 +1,105 @@
+"""What a peer is to the benchmarks."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from hetjax.bench.graph import Graph
+
+
+class Missing(RuntimeError):
+  """A peer cannot take part; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidate:
+  """A graph made ready to run in one setting of a peer.
+
+  Attributes:
+    setting: Which setting.
+    run: Runs the graph once on the problem's input and waits for the result.
+    result: The last run's output, float32, channels last.
+    layers: The graph's `layers`: time per layer is a run's time divided by it.
+  """
+
+  setting: str
+  run: Callable[[], object]
+  result: Callable[[], Float[np.ndarray, ...]]
+  layers: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+  """What a peer is asked to run.
+
+  Attributes:
+    graph: The layers.
+    x: float32 input.
+    threads: How many the peer may use.
+    quantized_ends: Whether int8 peers take and leave uint8 codes, as inside a network; otherwise
+      they take and leave float32.
+  """
+
+  graph: Graph
+  x: Float[np.ndarray, ...]
+  threads: int
+  quantized_ends: bool = False
+
+
+class Peer(Protocol):
+  """An engine to compare with.
+
+  Attributes:
+    name: As tables print it.
+    bits: Bits of its weights: 32, 8 or 4.
+  """
+
+  name: str
+  bits: int
+
+  def version(self) -> str:
+    """The version of what runs.
+
+    Raises:
+      Missing: it is not installed.
+    """
+
+  def candidates(self, problem: Problem) -> Sequence[Candidate]:
+    """The problem in every setting worth trying; the fastest is the one that counts.
+
+    Raises:
+      Missing: it cannot run here or cannot run this graph.
+    """
+
+
+def imported(module: str, distribution: str):
+  """An optional module.
+
+  Raises:
+    Missing: it is not installed, or fails to load.
+  """
+  try:
+    return importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    raise Missing(f"{distribution} is not installed (extra 'peers')") from error
+  except (ImportError, OSError) as error:
+    raise Missing(f"{distribution} fails to load: {error}") from error
+
+
+def installed(distribution: str) -> str:
+  """The version of an optional package.
+
+  Raises:
+    Missing: it is not installed.
+  """
+  try:
+    return importlib.metadata.version(distribution)
+  except importlib.metadata.PackageNotFoundError as error:
+    raise Missing(f"{distribution} is not installed (extra 'peers')") from error

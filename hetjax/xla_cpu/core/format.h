@@ -1,0 +1,44 @@
+// How an instruction set wants the codes of a level laid out: in units of a few channels.
+#ifndef HETJAX_XLA_CPU_CORE_FORMAT_H_
+#define HETJAX_XLA_CPU_CORE_FORMAT_H_
+
+#include <cstdint>
+
+namespace hetjax {
+
+// Most pixels of a register tile, and output channels of a block.
+constexpr int kMaxTile = 8;
+constexpr int kBlock = 64;
+// A ragged last block may have half the lanes.
+constexpr int kHalfBlock = 32;
+
+struct UnitKind {
+  int32_t channels;    // input channels of a unit
+  int32_t lane_bytes;  // of the prepared weights, per output channel
+  int32_t row_bytes;   // of an expanded pixel
+};
+
+// Units by level; what raw sums they give is in kernels.h.
+//   "nibble": look-up tables of 16 bytes. 1 bit: four channels' codes in a nibble of a byte;
+//     2 bits: two channels'. 4 bits: int8 pairs. 8 bits: int16 pairs.
+//   "vector": 512-bit vectors with bit counts and byte permutations. 1 bit: words of 32 codes;
+//     2 bits: three channels in six bits of a byte; 4 bits: int8 quadruples; 8 bits: int16 pairs.
+// The rows of a pixel hold the activations' codes u in the same groups of channels; a nibble is
+// stored as 16 times its value, a pair of 4-bit codes twice in a word.
+struct Format {
+  const char* name;
+  UnitKind unit[4];  // levels 1, 2, 4, 8
+  // Where output channel n of a block lies among the lanes of a unit with so many bytes each.
+  int32_t (*lane)(int32_t lane_bytes, int32_t n);
+};
+
+const Format& NibbleFormat();
+const Format& VectorFormat();
+// Null if there is none of that name.
+const Format* FindFormat(const char* name);
+
+inline int LevelIndex(int level) { return level == 1 ? 0 : level == 2 ? 1 : level == 4 ? 2 : 3; }
+
+}  // namespace hetjax
+
+#endif  // HETJAX_XLA_CPU_CORE_FORMAT_H_

@@ -1,0 +1,140 @@
+#include "window.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "bits.h"
+
+namespace hetjax {
+
+ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
+                               const ConvArguments& arguments, const Window& window,
+                               Carver* memory)
+    : layer_(layer),
+      geometry_(geometry),
+      arguments_(arguments),
+      image_(window.image),
+      y_(geometry, 0, layer.kernel_height, window.row_begin, window.row_end),
+      x_(geometry, 1, layer.kernel_width, window.column_begin, window.column_end) {
+  const int64_t positions = y_.size() * x_.size();
+  if (layer.depthwise) {
+    codes_ = memory->Take<float>(positions * layer.outputs);
+  } else {
+    for (int64_t g = 0; g < layer.groups; ++g) {
+      for (size_t l = 0; l < layer.levels.size(); ++l) {
+        planes_.push_back(memory->Take<uint8_t>(positions * PartBytes(g, l) + kRowSlack));
+      }
+    }
+  }
+  scratch_ = memory->Take<uint8_t>(arguments.input->scratch_bytes());
+  if (arguments.values != nullptr) {
+    row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes);
+  }
+  bytes_ = memory->Take<uint8_t>(4 * layer.channels + 64);
+}
+
+void ExpandedWindow::Fill(const Kernels& kernels) {
+  const int64_t pixel_of_image = image_ * geometry_.height;
+  for (int64_t py = 0; py < y_.size(); ++py) {
+    const int64_t row = y_.Coordinate(py);
+    const int64_t first = py * x_.size();
+    if (row < 0 || row >= geometry_.height) {
+      Clear(first, x_.size());
+      continue;
+    }
+    const int64_t image_row = (pixel_of_image + row) * geometry_.width;
+    // In order: an expanded pixel may be written a little beyond its end.
+    for (int64_t px = 0; px < x_.size();) {
+      const int64_t column = x_.Coordinate(px);
+      const bool inside = column >= 0 && column < geometry_.width;
+      int64_t count = 1;
+      while (px + count < x_.size()) {
+        const int64_t next = x_.Coordinate(px + count);
+        const bool next_inside = next >= 0 && next < geometry_.width;
+        if (next_inside != inside || (inside && next != column + count)) break;
+        ++count;
+      }
+      if (!inside) {
+        Clear(first + px, count);
+      } else if (arguments_.values == nullptr) {
+        FillPixels(kernels, arguments_.records + (image_row + column) * layer_.record_bytes, count,
+                   first + px);
+      } else {
+        arguments_.input->Pack(kernels,
+                               arguments_.values + (image_row + column) * layer_.channels, count,
+                               arguments_.input_inv_beta, scratch_, row_records_);
+        FillPixels(kernels, row_records_, count, first + px);
+      }
+      px += count;
+    }
+  }
+}
+
+void ExpandedWindow::FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels,
+                                int64_t position) {
+  if (!layer_.depthwise) return FillParts(kernels, records, pixels, position);
+  for (int64_t i = 0; i < pixels; ++i) {
+    arguments_.input->Unpack(kernels, records + i * layer_.record_bytes, scratch_, bytes_);
+    float* codes = codes_ + (position + i) * layer_.outputs;
+    if (layer_.outputs_per_group == 1) {
+      for (int64_t c = 0; c < layer_.channels; ++c) codes[c] = static_cast<float>(bytes_[c]);
+      continue;
+    }
+    for (int64_t c = 0; c < layer_.channels; ++c) {
+      std::fill_n(codes + c * layer_.outputs_per_group, layer_.outputs_per_group,
+                  static_cast<float>(bytes_[c]));
+    }
+  }
+}
+
+void ExpandedWindow::FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels,
+                               int64_t position) {
+  for (int64_t g = 0; g < layer_.groups; ++g) {
+    for (size_t l = 0; l < layer_.levels.size(); ++l) {
+      const Part& part = layer_.part(g, l);
+      if (part.count == 0) continue;
+      const int level = layer_.levels[l];
+      const int64_t row_bytes = PartBytes(g, l);
+      const size_t at = static_cast<size_t>(g) * layer_.levels.size() + l;
+      const auto expand = kernels.expand[LevelIndex(level)];
+      Expansion e = {records + layer_.segment[l], layer_.record_bytes, pixels, part.count,
+                     planes_[at] + position * row_bytes, row_bytes};
+      if (part.first * level % 32 == 0) {
+        e.packed += part.first * level / 8;
+        expand(e);
+        continue;
+      }
+      // A group's codes need not begin at a word: move them there.
+      e.pixels = 1;
+      const int64_t bits = part.count * level;
+      for (int64_t i = 0; i < pixels; ++i, e.rows += row_bytes) {
+        const uint8_t* record = records + i * layer_.record_bytes;
+        for (int64_t bit = 0; bit < bits; bit += 32) {
+          const uint32_t word = ReadBits(record, layer_.record_bytes,
+                                         8 * layer_.segment[l] + part.first * level + bit,
+                                         static_cast<int>(std::min<int64_t>(32, bits - bit)));
+          std::memcpy(bytes_ + bit / 8, &word, 4);
+        }
+        e.packed = bytes_;
+        expand(e);
+      }
+    }
+  }
+}
+
+void ExpandedWindow::Clear(int64_t position, int64_t pixels) {
+  if (layer_.depthwise) {
+    std::fill_n(codes_ + position * layer_.outputs, pixels * layer_.outputs, 0.0f);
+    return;
+  }
+  for (int64_t g = 0; g < layer_.groups; ++g) {
+    for (size_t l = 0; l < layer_.levels.size(); ++l) {
+      const size_t at = static_cast<size_t>(g) * layer_.levels.size() + l;
+      const int64_t row_bytes = PartBytes(g, l);
+      std::memset(planes_[at] + position * row_bytes, 0,
+                  static_cast<size_t>(pixels * row_bytes));
+    }
+  }
+}
+
+}  // namespace hetjax

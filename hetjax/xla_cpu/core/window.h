@@ -1,0 +1,58 @@
+// The input pixels of one window, expanded to units.
+#ifndef HETJAX_XLA_CPU_CORE_WINDOW_H_
+#define HETJAX_XLA_CPU_CORE_WINDOW_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "ops.h"
+#include "scratch.h"
+#include "taps.h"
+
+namespace hetjax {
+
+class ExpandedWindow {
+ public:
+  // Takes its memory from `memory`; with a Carver without a buffer only the size is counted.
+  ExpandedWindow(const Layer& layer, const Geometry& geometry, const ConvArguments& arguments,
+                 const Window& window, Carver* memory);
+
+  // Reads the records or values; pixels outside the image get the lowest codes.
+  void Fill(const Kernels& kernels);
+
+  const AxisPlan& y() const { return y_; }
+  const AxisPlan& x() const { return x_; }
+  // Where the first tap of an output of the window lies; the next row of taps is x().size() later.
+  int64_t Position(int64_t y, int64_t x) const {
+    return y_.Position(y) * x_.size() + x_.Position(x);
+  }
+  // A part's rows, PartBytes for every position.
+  const uint8_t* Plane(int64_t group, size_t level) const {
+    return planes_[static_cast<size_t>(group) * layer_.levels.size() + level];
+  }
+  int64_t PartBytes(int64_t group, size_t level) const {
+    return layer_.part(group, level).units * layer_.unit(level).row_bytes;
+  }
+  // Depthwise layers: the codes of a position as float32 [outputs].
+  const float* Codes(int64_t position) const { return codes_ + position * layer_.outputs; }
+
+ private:
+  void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
+  void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
+  void Clear(int64_t position, int64_t pixels);
+
+  const Layer& layer_;
+  const Geometry& geometry_;
+  const ConvArguments& arguments_;
+  const int64_t image_;
+  const AxisPlan y_, x_;
+  std::vector<uint8_t*> planes_;  // [group * levels + level]
+  float* codes_ = nullptr;
+  uint8_t* scratch_ = nullptr;    // of the quantizer
+  uint8_t* row_records_ = nullptr;  // records of a row of values
+  uint8_t* bytes_ = nullptr;      // one position's codes or one group's bits
+};
+
+}  // namespace hetjax
+
+#endif  // HETJAX_XLA_CPU_CORE_WINDOW_H_

@@ -1,0 +1,62 @@
+"""A tiny network of every family in `hetjax.models`, with inputs for it."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from hetjax import models
+from tests.shared.equality import Case
+from tests.shared.nets import quantized_variables
+
+_ENCODER = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2, "classes": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiny:
+  """Name and config of a model, and the shape of its inputs without the batch."""
+
+  name: str
+  config: dict
+  shape: tuple[int, ...]
+
+  def create(self):
+    return models.create(self.name, **self.config)
+
+  def inputs(self, count: int = 8) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    if "vocabulary" in self.config:
+      return rng.integers(0, self.config["vocabulary"], (count, *self.shape), np.int32)
+    return rng.normal(size=(count, *self.shape)).astype(np.float32)
+
+
+TINY = {
+  "bottlenecks": Tiny(
+    "resnet",
+    {"stage_sizes": [1, 1], "widths": [4, 6], "bottleneck": True, "classes": 3},
+    (8, 8, 3),
+  ),
+  "mobilenet_v2": Tiny(
+    "mobilenet_v2",
+    {
+      "stages": [[1, 8, 1, 2], [2, 8, 1, 1]],
+      "width": 0.5,
+      "classes": 3,
+      "stem_features": 16,
+      "stem_strides": 1,
+      "last_features": 16,
+    },
+    (8, 8, 3),
+  ),
+  "vectors": Tiny("transformer", _ENCODER | {"max_length": 6, "activation": "relu"}, (5, 7)),
+  "tokens": Tiny("transformer", _ENCODER | {"max_length": 6, "vocabulary": 11}, (6,)),
+  "vit": Tiny("vit", _ENCODER | {"patch": 4}, (8, 12, 3)),
+}
+
+
+@functools.cache
+def tiny_case(name: str) -> Case:
+  """Network `name` with calibrated random variables for quantized mode; not to be written to."""
+  tiny = TINY[name]
+  model, inputs = tiny.create(), tiny.inputs()
+  return Case(model, *quantized_variables(model, inputs), inputs)
