@@ -14,11 +14,10 @@ import numpy as np
 from hetjax import models, runtime
 from hetjax import nn as hnn
 from hetjax.bench import interleaved
-from hetjax.core import Assignment
 from hetjax.core.precision import mean_bits
 from hetjax.learn.loop import accuracy
 from hetjax.learn.recipe import Experiment
-from hetjax.nn.packing import artifact_of, assignment_collection, float_variables
+from hetjax.nn.packing import artifact_of, float_variables
 from hetjax.pack import float32_bytes, size_breakdown, write_artifact
 from hetjax.report import Column
 
@@ -65,8 +64,7 @@ def network_rows(
   folder.mkdir(parents=True, exist_ok=True)
   rows, networks = [], {}
   for name, variables in quantized.items():
-    config = models.registry.config_of(model)
-    artifact = artifact_of("resnet", config, variables, specs)
+    artifact = artifact_of(models.name_of(model), models.config_of(model), variables, specs)
     path = folder / f"{name.replace(' ', '-')}.safetensors"
     size = write_artifact(path, artifact)
     networks[name] = network = runtime.load(path, dataset.image_shape)
@@ -136,18 +134,9 @@ def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
   """
   model = models.create("resnet18")
   image = jax.random.normal(jax.random.key(seed), (1, 224, 224, 3))
-  variables = dict(jax.jit(lambda x: model.init(jax.random.key(seed), x))(image))
+  variables = models.random_variables(model, image, mix, seed)
   specs = hnn.layer_specs(model, image)
-  bits = {}
-  for name, spec in specs.items():
-    if spec.pinned_bits is None:
-      edges = np.round(np.cumsum(list(mix.values())) * spec.in_channels).astype(int)
-      levels = np.array(list(mix))
-      bits[name] = levels[np.searchsorted(edges, np.arange(spec.in_channels), side="right")]
-  assignment = Assignment.create(specs, bits)
-  variables["assignment"] = assignment_collection(assignment, specs)
-  config = models.registry.config_of(model)
-  artifact = artifact_of("resnet", config, variables, specs)
+  artifact = artifact_of(models.name_of(model), models.config_of(model), variables, specs)
   network = runtime.build(artifact, image.shape[1:])
   plain = float_variables(variables, specs)
   apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
@@ -158,7 +147,7 @@ def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
   return {
     "name": "ResNet-18 224x224, random weights, same mix",
     "accuracy": None,
-    "mean_bits": float(mean_bits(assignment.bits, specs)),
+    "mean_bits": float(mean_bits(artifact.assignment.bits, specs)),
     "file_bytes": size,
     "overhead_bytes": size - size_breakdown(artifact)["codes"],
     "compression": peer / size,

@@ -101,7 +101,6 @@ def describe(about: Mapping[str, Any], isa: str | None) -> str:
   peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
   lines = [f"hetjax: {ours}", f"peers: {peers}"]
   if isa:
-    lines.append(
-      f"held to {isa}: hetjax, XLA, OpenVINO, PyTorch; the others cannot be told and use all there is"
-    )
+    told = "hetjax, XLA, OpenVINO, PyTorch"
+    lines.append(f"held to {isa}: {told}; others cannot be told and use all there is")
   return "\n".join(lines)

@@ -87,7 +87,7 @@ _OPS: dict[str, Callable] = {
   "dense": lambda node, values, x: x @ values["kernel"] + values["bias"],
   "add": lambda node, values, x, y: x + y,
   "max_pool": _max_pool,
-  "mean": lambda node, values, x: jnp.mean(x, axis=(1, 2)),
+  "mean": lambda node, values, x: jnp.mean(x, axis=tuple(range(1, x.ndim - 1))),
   "layer_norm": _layer_norm,
   "attention": _attention,
   "shift": lambda node, values, x: x + values["value"],

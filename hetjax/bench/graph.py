@@ -9,7 +9,7 @@ norms of convolutions are already folded. A single layer is a graph of one node.
 | dense | kernel f32[c,n], bias f32[n] | activation |
 | add | | activation |
 | max_pool | | window, strides, padding |
-| mean | | over height and width: [b,h,w,c] to [b,c] |
+| mean | | over all axes between batch and channels: to [b,c] |
 | layer_norm | scale f32[c], bias f32[c] | epsilon |
 | attention | | heads, channels; inputs query, key, value [b,t,c] |
 | shift | value f32[t,c], added to every example | |
@@ -74,10 +74,15 @@ class Graph:
 
 
 class Builder:
-  """Collects nodes and names their outputs. Methods take and return tensor names."""
+  """Collects nodes and names their outputs. Methods take and return tensor names.
+
+  Attributes:
+    shape: Of the input, batch first.
+    input: The input's name.
+  """
 
   def __init__(self, shape: tuple[int, ...]):
-    self._shape, self._nodes = tuple(shape), []
+    self.shape, self._nodes = tuple(shape), []
     self.input = "input"
 
   def _append(self, op: str, inputs, constants=None, **options) -> str:
@@ -107,8 +112,8 @@ class Builder:
     return self._append("max_pool", [x], window=window, strides=strides, padding=padding)
 
   def mean(self, x) -> str:
-    """Mean over height and width."""
-    return self._append("mean", [x])
+    """Mean over all positions."""
+    return self._append("mean", [x], images=len(self.shape) == 4)
 
   def layer_norm(self, x, scale, bias, *, epsilon: float) -> str:
     """Normalisation over the last axis."""
@@ -124,4 +129,4 @@ class Builder:
 
   def graph(self, layers: int = 1) -> Graph:
     """What was built."""
-    return Graph(self._shape, tuple(self._nodes), layers)
+    return Graph(self.shape, tuple(self._nodes), layers)

@@ -148,7 +148,10 @@ def _max_pool(model: _Model, node: Node, inputs, ranges) -> str:
 
 
 def _mean(model: _Model, node: Node, inputs, ranges) -> str:
-  return model.op("Flatten", model.op("GlobalAveragePool", *inputs), axis=1)
+  if node.options["images"]:
+    return model.op("Flatten", model.op("GlobalAveragePool", *inputs), axis=1)
+  axes = model.constant(np.array([1], np.int64))
+  return model.op("ReduceMean", *inputs, axes, keepdims=0)
 
 
 def _layer_norm(model: _Model, node: Node, inputs, ranges) -> str:
@@ -183,3 +186,22 @@ _OPS = {
     "Add", *inputs, model.constant(node.constants["value"])
   ),
 }
+
+
+def setting(graph: Graph, channels_last: bool) -> str:
+  """The memory layout of a model's ends in words."""
+  if len(graph.shape) != 4:
+    return "defaults"
+  return "images channels " + ("last" if channels_last else "first")
+
+
+def encoded(x: np.ndarray, ends: Ranges | None, channels_last: bool) -> np.ndarray:
+  """A graph's input as the model of `to_onnx` takes it; `ends` are ranges if its ends are uint8."""
+  x = ends["input"].codes(x) if ends else x
+  return np.ascontiguousarray(x if channels_last or x.ndim != 4 else x.transpose(TO_NCHW))
+
+
+def decoded(y: np.ndarray, graph: Graph, ends: Ranges | None, channels_last: bool) -> np.ndarray:
+  """The graph's float32 output, channels last, from the model's."""
+  y = y if channels_last or y.ndim != 4 else y.transpose(TO_NHWC)
+  return ends[graph.output].values(y) if ends else y

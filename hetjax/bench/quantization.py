@@ -18,8 +18,8 @@ from jaxtyping import Float, Int8
 from hetjax.bench.execute import constants_of, execute
 from hetjax.bench.graph import Graph, Node
 
-WEIGHT_TOP = 63
-IMAGE_OPS = ("conv", "dense", "max_pool", "mean")
+TOPS = {8: 63, 4: 7}  # largest magnitudes of weight codes by bits
+IMAGE_OPS = ("conv", "add", "max_pool", "mean")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def runs_quantized(node: Node, graph: Graph) -> bool:
   Sums of a network without convolutions feed norms, which are float: they stay float.
   """
   has_convs = any(n.op == "conv" for n in graph.nodes)
-  return node.op in IMAGE_OPS or (node.op == "add" and has_convs)
+  return node.op == "dense" or (has_convs and node.op in IMAGE_OPS)
 
 
 def quantized_tensors(graph: Graph) -> list[str]:
@@ -83,25 +83,33 @@ def ranges_of(graph: Graph, x: np.ndarray) -> dict[str, Range]:
 
 
 def quantize_kernel(
-  kernel: Float[np.ndarray, "*k n"],
+  kernel: Float[np.ndarray, "*k n"], bits: int = 8
 ) -> tuple[Int8[np.ndarray, "*k n"], Float[np.ndarray, " n"]]:
-  """Codes within +-63 and scales per output channel."""
-  scale = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0) / WEIGHT_TOP
+  """Symmetric codes, within +-63 at 8 bits and +-7 at 4, and scales per output channel."""
+  scale = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0) / TOPS[bits]
   scale = np.maximum(scale, 1e-12).astype(np.float32)
   return np.round(kernel / scale).astype(np.int8), scale
+
+
+def run_rounded(graph: Graph, x: np.ndarray, bits: int) -> np.ndarray:
+  """The graph in float32 with its kernels rounded to `bits` bits, activations left alone."""
+  return _run(graph, x, bits, None)
 
 
 def run_quantized(
   graph: Graph, x: np.ndarray, ranges: Ranges, quantized_output: bool
 ) -> np.ndarray:
   """What an int8 peer should compute: the graph in float32 on quantized tensors and weights."""
+  kept = set(quantized_tensors(graph)) | ({graph.output} if quantized_output else set())
+  return _run(graph, x, 8, lambda name, value: ranges[name].fake(value) if name in kept else value)
+
+
+def _run(graph: Graph, x: np.ndarray, bits: int, observe) -> np.ndarray:
   constants = constants_of(graph)
   for values in constants:
     if "kernel" in values:
-      codes, scale = quantize_kernel(np.asarray(values["kernel"]))
+      codes, scale = quantize_kernel(np.asarray(values["kernel"]), bits)
       values["kernel"] = jnp.asarray(codes.astype(np.float32) * scale)
-  kept = set(quantized_tensors(graph)) | ({graph.output} if quantized_output else set())
-  observe = lambda name, value: ranges[name].fake(value) if name in kept else value
   with jax.default_matmul_precision("highest"):
     call = jax.jit(lambda constants, x: execute(graph, constants, x, observe))
     return np.asarray(call(constants, jnp.asarray(x)))

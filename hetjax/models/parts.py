@@ -24,7 +24,5 @@ def conv_and_norm(common: Mapping[str, Any], train: bool) -> tuple[Callable, Cal
   conv = functools.partial(
     hnn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal(), **common
   )
-  norm = functools.partial(
-    nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
-  )
+  norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
   return conv, norm

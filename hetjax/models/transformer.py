@@ -165,7 +165,9 @@ class Transformer(Encoder, kw_only=True):
     kind = jnp.integer if tokens else jnp.floating
     if x.ndim != (2 if tokens else 3) or not jnp.issubdtype(x.dtype, kind):
       want = "integers [batch, tokens]" if tokens else "floats [batch, tokens, channels]"
-      raise ValueError(f"x must be {want} with vocabulary={self.vocabulary}, got {x.dtype}{x.shape}")
+      raise ValueError(
+        f"x must be {want} with vocabulary={self.vocabulary}, got {x.dtype}{list(x.shape)}"
+      )
     if x.shape[1] > self.max_length:
       raise ValueError(f"x must have at most {self.max_length} tokens, got {x.shape[1]}")
     common = self.common(mode, implementation)

@@ -132,9 +132,7 @@ def trace(
   return Graph(tuple(varying), tuple(nodes), tuple(outputs)).pruned(), jax.tree.structure(shape)
 
 
-def _inline(
-  body: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[Node]
-) -> list[Value]:
+def _inline(body: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[Node]) -> list[Value]:
   """Appends the body's equations to `nodes`; its outputs."""
   consts = body.consts if isinstance(body, ClosedJaxpr) else []
   jaxpr = body.jaxpr if isinstance(body, ClosedJaxpr) else body

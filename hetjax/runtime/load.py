@@ -16,13 +16,14 @@ from hetjax.runtime.network import Network, compile
 
 
 def build(
-  artifact: Artifact, image_shape: tuple[int, int, int], implementation: str | None = None
+  artifact: Artifact, image_shape: tuple[int, ...], implementation: str | None = None
 ) -> Network:
   """Makes the network of an artifact and checks that the artifact holds exactly its variables.
 
   Args:
     artifact: A packed network.
-    image_shape: (height, width, channels) of its images.
+    image_shape: (height, width, channels) of its images; of other inputs, their shape without
+      the batch.
     implementation: Of the packed ops.
 
   Raises:
@@ -31,10 +32,10 @@ def build(
   """
   try:
     model = models.create(artifact.model_name, **dict(artifact.model_config))
-    blocks = sum(getattr(model, "stage_sizes", ()))
-    if blocks > len(artifact.layers):  # before a trace whose length the file would choose
-      raise ValueError(f"its config asks for {blocks} blocks, more than the file's layers")
-    example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    if model.blocks > len(artifact.layers):  # before a trace whose length the file would choose
+      raise ValueError(f"its config asks for {model.blocks} blocks, more than the file's layers")
+    dtype = getattr(model, "input_dtype", jnp.float32)
+    example = jax.ShapeDtypeStruct((1, *image_shape), dtype)
     specs = hnn.layer_specs(model, example)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), example)
   except (TypeError, ValueError, IndexError, ArithmeticError) as error:
@@ -65,7 +66,7 @@ def _check_layers(artifact: Artifact, specs) -> None:
 
 def load(
   path: str | os.PathLike[str],
-  image_shape: tuple[int, int, int],
+  image_shape: tuple[int, ...],
   implementation: str | None = None,
 ) -> Network:
   """Reads an artifact file and builds its network; see `build` and `pack.read_artifact`."""

@@ -4,21 +4,28 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from hetjax import models
 from hetjax import nn as hnn
+from hetjax.models import mobilenet
+
+
+def _example(shape, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct((1, *shape), dtype)
 
 
 def _specs(model, shape):
-  return hnn.layer_specs(model, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+  return hnn.layer_specs(model, _example(shape))
 
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_config_makes_the_same_module_again(name):
   model = models.create(name, classes=7, palette=[2, 4])
-  config = json.loads(json.dumps(models.registry.config_of(model)))
-  assert models.create("resnet", **config) == model
+  config = json.loads(json.dumps(models.config_of(model)))
+  again = models.create(models.name_of(model), **config)
+  assert again == model and hash(again) == hash(model)
   assert model.classes == 7 and model.palette.levels == (2, 4)
 
 
@@ -36,14 +43,27 @@ def test_depth_counts_the_weighted_layers(depth, blocks):
 
 
 @pytest.mark.parametrize(
-  ("name", "weights", "macs"),
-  [("resnet18", 11_678_912, 1_814_073_344), ("resnet50", 25_502_912, 4_089_184_256)],
+  ("name", "parameters", "macs"),
+  [
+    ("resnet18", 11_689_512, 1_814_073_344),
+    ("resnet50", 25_557_032, 4_089_184_256),
+    ("mobilenet_v2", 3_504_872, 300_774_272),
+    ("vit_tiny", 5_717_032, 1_069_542_912),
+    ("vit_small", 22_049_896, 4_219_984_896),
+  ],
 )
-def test_imagenet_networks_have_the_published_sizes(name, weights, macs):
-  """He et al. give 1.8 and, with the stride in the 3x3 convolution, 4.1 billion multiply-adds."""
-  specs = _specs(models.create(name), (224, 224, 3))
-  assert sum(s.weights for s in specs.values()) == weights
-  assert sum(s.macs for s in specs.values()) == macs
+def test_imagenet_networks_have_the_published_sizes(name, parameters, macs):
+  """Parameters are those of torchvision's and, less the class token and its position, timm's.
+
+  He et al. give 1.8 and, with the stride in the 3x3 convolution, 4.1 billion multiply-adds; Sandler
+  et al. 300 million.
+  """
+  model, example = models.create(name, classes=1000), _example((224, 224, 3))
+  shapes = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
+  leaves = jax.tree_util.tree_leaves_with_path(shapes)
+  own = [leaf.size for path, leaf in leaves if path[-1].key not in ("alpha", "beta")]
+  assert sum(own) == parameters
+  assert sum(s.macs for s in hnn.layer_specs(model, example).values()) == macs
 
 
 def test_stems():
@@ -54,13 +74,83 @@ def test_stems():
   assert sizes == {"cifar": (1024, 1024), "strided": (256, 256), "imagenet": (256, 64)}
 
 
+def _pinned(specs):
+  return {n for n, s in specs.items() if s.pinned_bits is not None}
+
+
+def test_mobilenet_widths_and_blocks():
+  assert [mobilenet.scaled(c, w) for c, w in ((32, 1), (24, 0.75), (16, 0.35), (2, 1))] == [
+    *(32, 24, 8, 8)  # 24 * 0.75 = 18 is not rounded to 16, more than a tenth below it
+  ]
+  model = models.create("mobilenet_v2", width=0.5)
+  specs = _specs(model, (64, 64, 3))
+  assert model.blocks == 17 and len(specs) == 3 * 17 - 1 + 3  # the first block does not expand
+  assert _pinned(specs) == {"stem_conv", "head"}
+  wide = specs["stage2_block0/depthwise"]
+  assert (wide.groups, wide.kernel_shape, wide.positions) == (6 * 16, (3, 3, 1, 96), 8 * 8)
+  assert specs["last_conv"].kernel_shape == (1, 1, 160, 1280)
+  assert _specs(models.create("mobilenet_v2", width=2), (32, 32, 3))["head"].in_channels == 2560
+
+
+def test_transformer_layers():
+  small = models.create("transformer_small", vocabulary=1000)
+  specs = hnn.layer_specs(small, _example((100,), jnp.int32))
+  assert len(specs) == 12 * 6 + 1 and _pinned(specs) == {"head"}
+  assert specs["block11/attention/query"].kernel_shape == (1, 1, 384, 384)
+  assert specs["block0/mlp_in"].kernel_shape == (1, 1, 384, 1536)
+  assert specs["block0/mlp_in"].positions == 100
+  specs = _specs(models.create("transformer"), (10, 20))
+  assert _pinned(specs) == {"embed", "head"} and specs["embed"].in_channels == 20
+  specs = _specs(models.create("vit_tiny"), (224, 224, 3))
+  assert _pinned(specs) == {"embed", "head"} and specs["embed"].kernel_shape == (16, 16, 3, 192)
+  assert specs["embed"].positions == specs["block0/mlp_out"].positions == 196
+
+
+def test_tokens_are_told_apart_by_value_and_place():
+  model = models.create("transformer", width=16, depth=1, vocabulary=5)
+  x = np.array([[0, 1, 2], [0, 1, 3], [1, 0, 2]], np.int32)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  first, other, swapped = np.asarray(jax.jit(model.apply)(variables, x))
+  assert np.abs(first - other).max() > 1e-4 and np.abs(first - swapped).max() > 1e-5
+
+
 def test_what_cannot_be_made_is_refused():
   with pytest.raises(ValueError, match="model must be one of.*'resnet9'"):
     models.create("resnet9")
   with pytest.raises(ValueError, match=r"unknown fields \['depth'\]"):
     models.create("resnet8", depth=3)
+  with pytest.raises(ValueError, match=r"unknown fields \['vocabulary'\]; known: .*'patch'"):
+    models.create("vit", vocabulary=3)
   with pytest.raises(ValueError, match="depth must be 6 n"):
     models.resnet.cifar(10)
-  for change in ({"stem": "none"}, {"widths": (4,)}):
-    with pytest.raises(ValueError, match=next(iter(change))):
-      _specs(models.create("resnet8", **change), (8, 8, 1))
+  with pytest.raises(ValueError, match="model must be of a family in.*got Dense"):
+    models.name_of(hnn.Dense(3))
+
+
+@pytest.mark.parametrize(
+  ("name", "shape", "change"),
+  [
+    ("resnet8", (8, 8, 1), {"stem": "none"}),
+    ("resnet8", (8, 8, 1), {"widths": (4,)}),
+    ("mobilenet_v2", (8, 8, 1), {"stages": ()}),
+    ("mobilenet_v2", (8, 8, 1), {"stages": ((1, 8, 0, 1),)}),
+    ("mobilenet_v2", (8, 8, 1), {"width": 0}),
+    ("transformer", (4, 8), {"heads": 5}),
+    ("transformer", (4, 8), {"depth": 0}),
+    ("transformer", (4, 8), {"activation": "swish"}),
+    ("vit", (8, 8, 1), {"patch": 3}),
+  ],
+)
+def test_attributes_that_do_not_fit_are_named(name, shape, change):
+  with pytest.raises(ValueError, match=f"{next(iter(change))} must|and {next(iter(change))} must"):
+    _specs(models.create(name, **change), shape)
+
+
+def test_inputs_that_do_not_fit_are_refused():
+  vectors, tokens = models.create("transformer"), models.create("transformer", vocabulary=9)
+  with pytest.raises(ValueError, match="x must be integers.*vocabulary=9, got float32"):
+    hnn.layer_specs(tokens, _example((4,)))
+  with pytest.raises(ValueError, match=r"x must be floats.*vocabulary=None, got float32\[1, 4\]"):
+    hnn.layer_specs(vectors, _example((4,)))
+  with pytest.raises(ValueError, match="x must have at most 128 tokens, got 129"):
+    hnn.layer_specs(tokens, _example((129,), jnp.int32))

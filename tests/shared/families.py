@@ -6,8 +6,8 @@ import functools
 import numpy as np
 
 from hetjax import models
+from hetjax import nn as hnn
 from tests.shared.equality import Case
-from tests.shared.nets import quantized_variables
 
 _ENCODER = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2, "classes": 3}
 
@@ -56,7 +56,7 @@ TINY = {
 
 @functools.cache
 def tiny_case(name: str) -> Case:
-  """Network `name` with calibrated random variables for quantized mode; not to be written to."""
-  tiny = TINY[name]
-  model, inputs = tiny.create(), tiny.inputs()
-  return Case(model, *quantized_variables(model, inputs), inputs)
+  """Network `name` with random variables for quantized mode; not to be written to."""
+  model, inputs = TINY[name].create(), TINY[name].inputs()
+  variables = models.random_variables(model, inputs, {1: 0.3, 2: 0.3, 4: 0.4})
+  return Case(model, variables, hnn.layer_specs(model, inputs), inputs)

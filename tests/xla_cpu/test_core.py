@@ -63,6 +63,23 @@ def test_largest_accumulators(isa, palette, signed):
     np.testing.assert_array_equal(capi.run_case(case, expected.shape), expected)
 
 
+@pytest.mark.parametrize("levels", [(1, 2, 4), (1,), (4, 8), (1, 2, 8)], ids=str)
+def test_large_matrices(isa, levels):
+  """Matrices that do not stay in cache have a layout of their own; ragged counts on every side."""
+  rng = np.random.default_rng(len(levels))
+  channels, outputs = 2051, 1555
+  layout = ChannelLayout(tuple(rng.choice(levels, channels).tolist()), Palette(levels))
+  for signed, positions in ((True, 1), (False, 7)):
+    case = Case(
+      layout=layout,
+      a_codes=random_codes(rng, (1, 1, positions, channels), layout.bits_array, True),
+      w_codes=random_codes(rng, (1, 1, channels, outputs), layout.bits_array[:, None], True),
+      signed=signed, strides=(1, 1), padding=((0, 0), (0, 0)), kernel_dilation=(1, 1),
+    )  # fmt: skip
+    expected = case.expected()
+    np.testing.assert_array_equal(capi.run_case(case, expected.shape), expected)
+
+
 def test_epilogue_rounds_once(isa):
   rng = np.random.default_rng(3)
   for _ in range(40):

@@ -27,12 +27,15 @@ class Candidate:
     run: Runs the graph once on the problem's input and waits for the result.
     result: The last run's output, float32, channels last.
     layers: The graph's `layers`: time per layer is a run's time divided by it.
+    want: What `result` should give if the peer quantizes in a format of its own; None: what any
+      peer with as many bits should give.
   """
 
   setting: str
   run: Callable[[], object]
   result: Callable[[], Float[np.ndarray, ...]]
   layers: int = 1
+  want: Float[np.ndarray, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class Peer(Protocol):
 
   Attributes:
     name: As tables print it.
-    bits: Bits of its weights: 32, 8 or 4.
+    bits: Nominal bits of its weights: 32, 8, 4 or 2.
   """
 
   name: str

@@ -1,4 +1,4 @@
-"""OpenVINO on CPU with the latency hint, float32 and statically quantized int8."""
+"""OpenVINO on CPU with the latency hint: float32, statically quantized int8, int4 dense layers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import sys
 
 import numpy as np
 
-from hetjax.bench.peers.base import Candidate, Problem, imported, installed
-from hetjax.bench.quantization import ranges_of
+from hetjax.bench.peers.base import Candidate, Missing, Problem, imported, installed
+from hetjax.bench.quantization import Ranges, ranges_of
 
 
 class OpenVino:
   """Compiled models with tensors set once, images channels last and first.
 
   Attributes:
-    bits: 32 for float32 (precision hint f32), 8 for QDQ models.
+    bits: 32 for float32 (precision hint f32), 8 for QDQ models and dense layers with int8 weights
+      alone, 4 for dense layers with int4 weights alone.
   """
 
   def __init__(self, bits: int):
     self.bits = bits
-    self.name = "OpenVINO " + {32: "float32", 8: "int8"}[bits]
+    self.name = "OpenVINO " + {32: "float32", 8: "int8", 4: "int4"}[bits]
 
   def version(self) -> str:
     return installed("openvino")
@@ -29,43 +30,65 @@ class OpenVino:
     sys.modules.setdefault("openvino_telemetry", None)
     imported("openvino", "openvino")
     imported("onnx", "onnx")
-    images = len(problem.graph.shape) == 4
-    return [self._candidate(problem, last) for last in ((True, False) if images else (True,))]
+    found = [] if self.bits == 4 else _graph_candidates(problem, self.bits)
+    if self.bits != 32:
+      found += _weights_only(problem, self.bits, alone=not found)
+    return found
 
-  def _candidate(self, problem: Problem, channels_last: bool) -> Candidate:
-    import openvino as ov
 
-    from hetjax.bench import onnx_graph
+def _graph_candidates(problem: Problem, bits: int) -> list[Candidate]:
+  from hetjax.bench import onnx_graph
 
-    graph, x = problem.graph, problem.x
-    ranges = ranges_of(graph, x) if self.bits == 8 else None
-    codes = ranges is not None and problem.quantized_ends
-    core = ov.Core()
-    proto = onnx_graph.to_onnx(graph, ranges, channels_last=channels_last, quantized_ends=codes)
-    model = core.read_model(proto.SerializeToString(), b"")
-    settings = {
-      "PERFORMANCE_HINT": "LATENCY",
-      "INFERENCE_NUM_THREADS": problem.threads,
-      "NUM_STREAMS": 1,
-      "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    if codes:
-      x = ranges["input"].codes(x)
-    if not channels_last:
-      x = x.transpose(onnx_graph.TO_NCHW)
-    request.set_input_tensor(ov.Tensor(np.ascontiguousarray(x)))
+  graph, found = problem.graph, []
+  ranges = ranges_of(graph, problem.x) if bits == 8 else None
+  ends = ranges if problem.quantized_ends else None
+  for last in (True, False) if len(graph.shape) == 4 else (True,):
+    model = onnx_graph.to_onnx(graph, ranges, channels_last=last, quantized_ends=ends is not None)
+    found.append(_candidate(problem, onnx_graph.setting(graph, last), model, ends, last))
+  return found
 
-    def result():
-      y = np.array(request.get_output_tensor().data)
-      if not channels_last and y.ndim == 4:
-        y = y.transpose(onnx_graph.TO_NHWC)
-      return ranges[graph.output].values(y) if codes else y
 
-    setting = "images channels " + ("last" if channels_last else "first")
-    return Candidate(
-      setting if len(graph.shape) == 4 else "latency hint",
-      lambda: request.infer(share_inputs=True, share_outputs=True),
-      result,
-      graph.layers,
-    )
+def _weights_only(problem: Problem, bits: int, *, alone: bool) -> list[Candidate]:
+  """A dense layer with weights alone quantized, where the graph is one; must be if `alone`."""
+  from hetjax.bench.peers import onnx_dense
+
+  try:
+    model = onnx_dense.weights_only(problem.graph, bits)
+  except Missing:
+    if alone:
+      raise
+    return []
+  # Groups of activations are quantized on the fly where that helps.
+  more = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+  return [_candidate(problem, "weights only", model, more=more)]
+
+
+def _candidate(
+  problem: Problem,
+  setting: str,
+  model,
+  ends: Ranges | None = None,
+  channels_last: bool = True,
+  more: dict[str, str] | None = None,
+) -> Candidate:
+  import openvino as ov
+
+  from hetjax.bench import onnx_graph
+
+  core = ov.Core()
+  settings = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_NUM_THREADS": problem.threads,
+    "NUM_STREAMS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+  } | (more or {})
+  compiled = core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", settings)
+  request = compiled.create_infer_request()
+  request.set_input_tensor(ov.Tensor(onnx_graph.encoded(problem.x, ends, channels_last)))
+
+  def result():
+    y = np.array(request.get_output_tensor().data)
+    return onnx_graph.decoded(y, problem.graph, ends, channels_last)
+
+  run = lambda: request.infer(share_inputs=True, share_outputs=True)
+  return Candidate(setting, run, result, problem.graph.layers)

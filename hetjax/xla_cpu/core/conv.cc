@@ -91,6 +91,7 @@ void Task::RunBlock(int64_t block) {
   first_ = group_ * layer.outputs_per_group + within_ * kBlock;
   tile_ = {};
   tile_.lanes = static_cast<int32_t>(layer.lanes(within_));
+  tile_.is_dense = layer.format.is_dense;
   SetFactors(call_, &tile_);
   if (a.scale != nullptr) {
     std::memset(scale_, 0, sizeof(scale_));

@@ -10,24 +10,30 @@ namespace {
 // such vectors with unpacklo and unpackhi gives outputs 0..7 and 8..15 in order.
 int32_t Half(int32_t n) { return (n & 3) | (n & 4) << 1 | (n & 8) >> 1; }
 
-int32_t NibbleLane(int32_t lane_bytes, int32_t n) {
-  switch (lane_bytes) {
-    // Even bytes of a vector hold outputs 0..15 of its 32, odd bytes 16..31.
-    case 1: return (n & ~31) + 2 * Half(n & 15) + (n >> 4 & 1);
-    case 2: return (n & ~15) + Half(n & 15);
-    default: return n;
-  }
+// Even bytes of a vector hold outputs 0..15 of its 32, odd bytes 16..31.
+int32_t ByteLane(int32_t n) { return (n & ~31) + 2 * Half(n & 15) + (n >> 4 & 1); }
+
+int32_t NibbleLane(int32_t level, int32_t n) {
+  if (level <= 2) return ByteLane(n);
+  return level == 4 ? (n & ~15) + Half(n & 15) : n;
+}
+
+// At 4 bits unpacklo and unpackhi of a vector's nibbles give the pairs of outputs 0..15 and 16..31.
+int32_t DenseLane(int32_t level, int32_t n) {
+  if (level != 4) return NibbleLane(level, n);
+  const int32_t half = Half(n & 15);
+  return (n & ~31) + (half & 7) + 2 * (half & 8) + (n >> 1 & 8);
 }
 
 // Byte b of word j of a 512-bit vector holds output 16 b + j.
-int32_t VectorLane(int32_t lane_bytes, int32_t n) {
-  return lane_bytes == 1 ? 4 * (n % 16) + n / 16 : n;
-}
+int32_t VectorLane(int32_t level, int32_t n) { return level == 2 ? 4 * (n % 16) + n / 16 : n; }
 
+constexpr Format kDense = {
+    "nibble", {{8, 1, 2}, {4, 1, 2}, {2, 1, 4}, {2, 4, 4}}, DenseLane, nullptr, true};
 constexpr Format kNibble = {
-    "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4}}, NibbleLane};
+    "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4}}, NibbleLane, &kDense, false};
 constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4}}, VectorLane};
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4}}, VectorLane, nullptr, false};
 
 }  // namespace
 

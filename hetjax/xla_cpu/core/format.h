@@ -25,11 +25,16 @@ struct UnitKind {
 //     2 bits: three channels in six bits of a byte; 4 bits: int8 quadruples; 8 bits: int16 pairs.
 // The rows of a pixel hold the activations' codes u in the same groups of channels; a nibble is
 // stored as 16 times its value, a pair of 4-bit codes twice in a word.
+//   "nibble" has a dense form for large matrices, whose weights come from memory: two units of 1 or 2
+//     bits in the nibbles of a byte, the later one in the upper nibble, and pairs of 4-bit codes in a
+//     byte.
 struct Format {
   const char* name;
   UnitKind unit[4];  // levels 1, 2, 4, 8
   // Where output channel n of a block lies among the lanes of a unit with so many bytes each.
-  int32_t (*lane)(int32_t lane_bytes, int32_t n);
+  int32_t (*lane)(int32_t level, int32_t n);
+  const Format* dense;  // or null
+  bool is_dense;
 };
 
 const Format& NibbleFormat();

@@ -32,6 +32,7 @@ struct Segment {
 struct Tile {
   int32_t pixels;  // 1 .. the kernels' tile
   int32_t lanes;   // kBlock or kHalfBlock
+  bool is_dense;   // weights are in the format's dense form
   Segment segment[4];                   // by level index; runs = 0 where there is none
   uint32_t table_factor;                // of raw sums at 2 bits, and of 2^table_shift at 1 bit
   int32_t table_shift;
@@ -80,6 +81,7 @@ struct Channels {
   const int32_t* of[3];      // [count_of] channels, ascending
   const uint8_t* shuffle[3]; // [groups of 16][16] byte shuffles that move a level's codes to the front
   const uint8_t* taken[3];   // [groups of 16] how many codes those are
+  const uint8_t* restore[3]; // [groups of 16][16] byte shuffles that move them back
 };
 
 // One level's packed codes of some pixels -> their rows of units.
@@ -107,7 +109,8 @@ struct Kernels {
   // every position, at most kPackedTogether; whole groups of codes may be read.
   void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
                int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
-  // A record to codes [count].
+  // A record to codes [count], whole groups of which may be written; `scratch` as for `pack` of one
+  // position.
   void (*unpack)(const Channels& channels, const uint8_t* record, uint8_t* scratch, uint8_t* codes);
 };
 

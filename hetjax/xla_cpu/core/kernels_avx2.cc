@@ -112,11 +112,18 @@ __attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels, kVector
   s->used = 0;
 }
 
+// Weights of large matrices come from far; the processor's own prefetching stops at page ends.
+constexpr int64_t kPrefetchBytes = 2048;
+HETJAX_INLINE void Prefetch(const uint8_t* w, int vectors) {
+  for (int v = 0; v < vectors; v += 2) {
+    _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes + 32 * v, _MM_HINT_T0);
+  }
+}
+
 template <int kPixels, int kVectors>
 HETJAX_INLINE void LookUp(__m256i (&sums)[kPixels][kVectors], const uint8_t* table,
-                          const uint8_t* const (&rows)[kPixels], int64_t k, const uint8_t* w) {
-  __m256i index[kVectors];
-  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) index[v] = Load(w + 32 * v);
+                          const uint8_t* const (&rows)[kPixels], int64_t k,
+                          const __m256i (&index)[kVectors]) {
   HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
     const __m256i entries = _mm256_broadcastsi128_si256(
         _mm_load_si128(reinterpret_cast<const __m128i*>(table + rows[i][k])));
@@ -126,9 +133,28 @@ HETJAX_INLINE void LookUp(__m256i (&sums)[kPixels][kVectors], const uint8_t* tab
   }
 }
 
+// Units k and k + 1 of the rows; a dense byte of weights holds both.
+template <bool kDense, int kPixels, int kVectors>
+HETJAX_INLINE const uint8_t* LookUpTwo(__m256i (&sums)[kPixels][kVectors], const uint8_t* table,
+                                       const uint8_t* const (&rows)[kPixels], int64_t k,
+                                       const uint8_t* w) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  if (kDense) Prefetch(w, kVectors);
+  __m256i index[kVectors], next[kVectors];
+  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+    const __m256i first = Load(w + 32 * v);
+    index[v] = kDense ? _mm256_and_si256(first, mask) : first;
+    next[v] = kDense ? _mm256_and_si256(_mm256_srli_epi16(first, 4), mask)
+                     : Load(w + 32 * (kVectors + v));
+  }
+  LookUp<kPixels, kVectors>(sums, table, rows, k, index);
+  LookUp<kPixels, kVectors>(sums, table, rows, k + 1, next);
+  return w + (kDense ? 32 : 64) * kVectors;
+}
+
 // Adds a level's look-ups, times 2^kShift, to the sums of tables, of which every entry of a table
 // adds at most kCost.
-template <int kPixels, int kVectors, int kChunk, int kCost, int kShift>
+template <bool kDense, int kPixels, int kVectors, int kLookUps, int kCost, int kShift>
 HETJAX_INLINE void AddTables(const Tile& t, const Segment& seg, const uint8_t* table,
                              State<kPixels, kVectors>* s) {
   __m256i sums[kPixels][kVectors];
@@ -138,7 +164,10 @@ HETJAX_INLINE void AddTables(const Tile& t, const Segment& seg, const uint8_t* t
   const uint8_t* rows[kPixels];
   HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
   const uint8_t* w = seg.weights;
-  const int64_t skip = seg.run_bytes - seg.units;
+  // A dense unit is two look-ups, and whole units go between two widenings.
+  constexpr int kChunk = kDense ? kLookUps / 2 * 2 : kLookUps;
+  const int run_units = kDense ? 2 * seg.units : seg.units;
+  const int64_t skip = seg.run_bytes - run_units;
   int room = kChunk;
   const auto widen = [&]() __attribute__((always_inline)) {
     if (__builtin_expect(s->used > kTableLimit - kChunk * kCost, 0)) SpillTables(t, s);
@@ -161,17 +190,17 @@ HETJAX_INLINE void AddTables(const Tile& t, const Segment& seg, const uint8_t* t
     room = kChunk;
   };
   for (int32_t r = 0; r < seg.runs; ++r) {
-    int left = seg.units;
+    int left = run_units;
     while (left > 0) {
       const int count = left < room ? left : room;
       int64_t k = 0;
       for (; k + 2 <= count; k += 2) {
-        LookUp<kPixels, kVectors>(sums, table, rows, k, w);
-        LookUp<kPixels, kVectors>(sums, table, rows, k + 1, w + 32 * kVectors);
-        w += 64 * kVectors;
+        w = LookUpTwo<kDense, kPixels, kVectors>(sums, table, rows, k, w);
       }
-      if (k < count) {
-        LookUp<kPixels, kVectors>(sums, table, rows, k, w);
+      if (!kDense && k < count) {
+        __m256i index[kVectors];
+        HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) index[v] = Load(w + 32 * v);
+        LookUp<kPixels, kVectors>(sums, table, rows, k, index);
         w += 32 * kVectors;
       }
       HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += count;
@@ -201,8 +230,21 @@ constexpr struct NoResidual {
   }
 } kNoResidual;
 
+// Pairs of 4-bit codes in a byte to pairs of odd levels of outputs 0..15 and 16..31.
+HETJAX_INLINE void SplitPairs(__m256i codes, __m256i* first, __m256i* second) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i levels = _mm256_setr_epi8(-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13,
+                                          15, -15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11,
+                                          13, 15);
+  const __m256i low = _mm256_shuffle_epi8(levels, _mm256_and_si256(codes, mask));
+  const __m256i high =
+      _mm256_shuffle_epi8(levels, _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask));
+  *first = _mm256_unpacklo_epi8(low, high);
+  *second = _mm256_unpackhi_epi8(low, high);
+}
+
 // 4-bit products of 32 outputs from `first` on, then everything's sum.
-template <int kPixels, int kVectors>
+template <bool kDense, int kPixels, int kVectors>
 HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVectors>* s) {
   const Segment& seg = t.segment[2];
   __m256i sums[kPixels][2];
@@ -210,10 +252,10 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
     HETJAX_UNROLL for (int v = 0; v < 2; ++v) sums[i][v] = _mm256_setzero_si256();
   }
   if (seg.runs > 0) {
-    constexpr int64_t kUnitBytes = 64 * kVectors;
+    constexpr int64_t kUnitBytes = (kDense ? 32 : 64) * kVectors;
     const uint8_t* rows[kPixels];
     HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
-    const uint8_t* w = seg.weights + 2 * first;
+    const uint8_t* w = seg.weights + (kDense ? 1 : 2) * first;
     int room = kDotUnits;
     for (int32_t r = 0; r < seg.runs; ++r) {
       int left = seg.units;
@@ -235,7 +277,13 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
         }
         const int count = left < room ? left : room;
         for (int64_t k = 0; k < 4 * count; k += 4) {
-          const __m256i w0 = Load(w), w1 = Load(w + 32);
+          __m256i w0 = Load(w), w1;
+          if (kDense) {
+            Prefetch(w, 2);
+            SplitPairs(w0, &w0, &w1);
+          } else {
+            w1 = Load(w + 32);
+          }
           HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
             const __m256i a = BroadcastWord(rows[i] + k);
             sums[i][0] = _mm256_add_epi16(sums[i][0], _mm256_maddubs_epi16(a, w0));
@@ -317,7 +365,7 @@ __attribute__((noinline)) void AddWide(const Tile& t, State<kPixels, kVectors>* 
   }
 }
 
-template <int kPixels, int kVectors>
+template <bool kDense, int kPixels, int kVectors>
 void RunTile(const Tile& t) {
   State<kPixels, kVectors> s;
   s.is_spilled = false;
@@ -329,179 +377,50 @@ void RunTile(const Tile& t) {
   if (t.segment[3].runs > 0) AddWide<kPixels, kVectors>(t, &s);
   if (t.segment[0].runs > 0) {
     if (t.table_shift == 0) {
-      AddTables<kPixels, kVectors, kBitUnits, 4, 0>(t, t.segment[0], kTables.bits, &s);
+      AddTables<kDense, kPixels, kVectors, kBitUnits, 4, 0>(t, t.segment[0], kTables.bits, &s);
     } else {
-      AddTables<kPixels, kVectors, kBitUnits, 16, 2>(t, t.segment[0], kTables.bits, &s);
+      AddTables<kDense, kPixels, kVectors, kBitUnits, 16, 2>(t, t.segment[0], kTables.bits, &s);
     }
   }
   if (t.segment[1].runs > 0) {
-    AddTables<kPixels, kVectors, kPairUnits, 18, 0>(t, t.segment[1], kTables.pairs, &s);
+    AddTables<kDense, kPixels, kVectors, kPairUnits, 18, 0>(t, t.segment[1], kTables.pairs, &s);
   }
-  AddDotsAndFinish<kPixels, kVectors>(t, 0, &s);
-  if (kVectors == 2) AddDotsAndFinish<kPixels, kVectors>(t, 32 * (kVectors - 1), &s);
+  AddDotsAndFinish<kDense, kPixels, kVectors>(t, 0, &s);
+  if (kVectors == 2) AddDotsAndFinish<kDense, kPixels, kVectors>(t, 32 * (kVectors - 1), &s);
 }
 
-template <int kVectors>
+template <bool kDense, int kVectors>
 void ByPixels(const Tile& t) {
   switch (t.pixels) {
-    case 1: return RunTile<1, kVectors>(t);
-    case 2: return RunTile<2, kVectors>(t);
-    case 3: return RunTile<3, kVectors>(t);
-    case 4: return RunTile<4, kVectors>(t);
-    default: return RunTile<5, kVectors>(t);
+    case 1: return RunTile<kDense, 1, kVectors>(t);
+    case 2: return RunTile<kDense, 2, kVectors>(t);
+    case 3: return RunTile<kDense, 3, kVectors>(t);
+    case 4: return RunTile<kDense, 4, kVectors>(t);
+    default: return RunTile<kDense, 5, kVectors>(t);
   }
 }
 
 void Run(const Tile& t) {
-  if (t.lanes == kBlock) {
-    ByPixels<2>(t);
+  if (t.is_dense) {
+    t.lanes == kBlock ? ByPixels<true, 2>(t) : ByPixels<true, 1>(t);
   } else {
-    ByPixels<1>(t);
+    t.lanes == kBlock ? ByPixels<false, 2>(t) : ByPixels<false, 1>(t);
   }
 }
 
-// ---- Values to codes, codes to records.
-
-inline __m256 FlushVector(__m256 x) {
-  const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-  return _mm256_and_ps(x, _mm256_cmp_ps(size, _mm256_set1_ps(0x1p-126f), _CMP_NLE_UQ));
-}
-
-template <bool kSigned>
-HETJAX_INLINE __m256i EncodeEight(const Channels& c, int64_t at, __m256 values, __m256 inv_beta) {
-  const __m256 x = FlushVector(_mm256_mul_ps(FlushVector(values), inv_beta));
-  const __m256 low = _mm256_set1_ps(kSigned ? -2.0f : 0.0f);
-  const __m256 high = _mm256_set1_ps(kSigned ? 2.0f : 4.0f);
-  // Of an operand that is NaN these return the second one: the lowest value.
-  const __m256 clipped = _mm256_min_ps(_mm256_max_ps(x, low), high);
-  const __m256 t = _mm256_mul_ps(clipped, _mm256_loadu_ps(c.steps + at));
-  __m256i u;
-  if (kSigned) {
-    u = _mm256_add_epi32(_mm256_cvttps_epi32(_mm256_floor_ps(t)), Load(c.half + at));
-  } else {
-    u = _mm256_srli_epi32(_mm256_add_epi32(_mm256_cvttps_epi32(t), Broadcast(1)), 1);
-  }
-  return _mm256_min_epi32(u, Load(c.top + at));
-}
-
-template <bool kSigned>
-void EncodeRow(const Channels& c, const float* values, float inv_beta, uint8_t* codes) {
-  const __m256 scale = _mm256_set1_ps(inv_beta);
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  for (int64_t begin = 0; begin < c.count; begin += kChannelGroup) {
-    const float* group = values + begin;
-    float rest[kChannelGroup];
-    if (c.count - begin < kChannelGroup) {
-      for (int i = 0; i < kChannelGroup; ++i) {
-        rest[i] = begin + i < c.count ? values[begin + i] : 0.0f;
-      }
-      group = rest;
-    }
-    __m256i u[4];
-    HETJAX_UNROLL for (int i = 0; i < 4; ++i) {
-      u[i] = EncodeEight<kSigned>(c, begin + 8 * i, _mm256_loadu_ps(group + 8 * i), scale);
-    }
-    const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(u[0], u[1]),
-                                              _mm256_packus_epi32(u[2], u[3]));
-    Store(codes + begin, _mm256_permutevar8x32_epi32(bytes, order));
-  }
-}
-
-void EncodeVectors(const Channels& c, const float* values, float inv_beta, bool is_signed,
-                   uint8_t* codes) {
-  if (is_signed) {
-    EncodeRow<true>(c, values, inv_beta, codes);
-  } else {
-    EncodeRow<false>(c, values, inv_beta, codes);
-  }
-}
-
-// Codes of one level, one a byte and zeros up to 64 beyond, to a segment of whole words.
-void PackBytes(const uint8_t* codes, int64_t count, int level, uint8_t* out) {
-  const int64_t bytes = (count * level + 31) / 32 * 4;
-  const __m256i pairs = _mm256_set1_epi16(level == 2 ? 0x0401 : 0x1001);
-  const __m256i nibbles = _mm256_set1_epi16(0x1001);
-  for (int64_t at = 0; at < bytes;) {
-    const int64_t left = bytes - at;
-    if (level == 1) {
-      const uint32_t word = static_cast<uint32_t>(
-          _mm256_movemask_epi8(_mm256_slli_epi16(Load(codes + 8 * at), 7)));
-      __builtin_memcpy(out + at, &word, 4);
-      at += 4;
-    } else if (level == 2) {
-      // 64 codes to 16 bytes.
-      const uint8_t* from = codes + 4 * at;
-      const __m256i twos = _mm256_permute4x64_epi64(
-          _mm256_packus_epi16(_mm256_maddubs_epi16(Load(from), pairs),
-                              _mm256_maddubs_epi16(Load(from + 32), pairs)),
-          0xd8);
-      const __m256i fours = _mm256_maddubs_epi16(twos, nibbles);
-      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(fours, fours), 0xd8);
-      uint8_t last[32];
-      Store(last, packed);
-      __builtin_memcpy(out + at, last, static_cast<uint64_t>(left < 16 ? left : 16));
-      at += 16;
-    } else if (level == 4) {
-      const __m256i twos = _mm256_maddubs_epi16(Load(codes + 2 * at), pairs);
-      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(twos, twos), 0xd8);
-      uint8_t last[32];
-      Store(last, packed);
-      __builtin_memcpy(out + at, last, static_cast<uint64_t>(left < 16 ? left : 16));
-      at += 16;
-    } else {
-      __builtin_memcpy(out + at, codes + at, static_cast<uint64_t>(left));
-      at = bytes;
-    }
-  }
-}
-
-void Pack(const Channels& c, const uint8_t* codes, int64_t positions, int64_t codes_bytes,
-          uint8_t* scratch, uint8_t* records, int64_t record_bytes) {
-  const int64_t groups = (c.count + kCompactGroup - 1) / kCompactGroup;
-  const int64_t staged = c.count + 64 * c.levels;
-  // All positions are sorted by level before the first is packed: reading bytes that were just
-  // written in other pieces would wait for them.
-  for (int64_t p = 0; p < positions; ++p) {
-    uint8_t* next = scratch + p * staged;
-    for (int l = 0; l < c.levels; ++l) {
-      uint8_t* end = next + c.count_of[l];
-      const uint8_t* taken = c.taken[l];
-      const uint8_t* shuffle = c.shuffle[l];
-      const uint8_t* from = codes + p * codes_bytes;
-      for (int64_t g = 0; g < groups; ++g) {
-        const __m128i group =
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + kCompactGroup * g));
-        const __m128i order =
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(shuffle + kCompactGroup * g));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(next), _mm_shuffle_epi8(group, order));
-        next += taken[g];
-      }
-      Store(end, _mm256_setzero_si256());
-      Store(end + 32, _mm256_setzero_si256());
-      next = end + 64;
-    }
-  }
-  for (int64_t p = 0; p < positions; ++p) {
-    const uint8_t* from = scratch + p * staged;
-    for (int l = 0; l < c.levels; ++l) {
-      if (c.count_of[l] > 0) {
-        PackBytes(from, c.count_of[l], c.level[l], records + p * record_bytes + c.segment[l]);
-      }
-      from += c.count_of[l] + 64;
-    }
-  }
-}
+#include "convert_avx2.inc"
+#include "depthwise_avx2.inc"
 
 const Kernels kKernels = {
     "avx2",
     NibbleFormat,
     kTile,
     Run,
-    Depthwise,
+    DepthwiseVectors,
     {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
     EncodeVectors,
     Pack,
-    UnpackByList,
+    Unpack,
 };
 
 }  // namespace

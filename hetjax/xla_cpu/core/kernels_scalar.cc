@@ -45,17 +45,31 @@ uint32_t Wide(const uint8_t* row, const uint8_t* w) {
   return static_cast<uint32_t>(u[0] * q[0] + u[1] * q[1]);
 }
 
+// The dense form: two units in the nibbles of a byte.
+template <uint32_t (*kUnit)(const uint8_t*, const uint8_t*)>
+uint32_t Two(const uint8_t* row, const uint8_t* w) {
+  const uint8_t low = w[0] & 15, high = w[0] >> 4;
+  return kUnit(row, &low) + kUnit(row + 1, &high);
+}
+
+uint32_t DenseDot(const uint8_t* row, const uint8_t* w) {
+  return static_cast<uint32_t>(row[0] * (2 * (w[0] & 15) - 15) + row[1] * (2 * (w[0] >> 4) - 15));
+}
+
 void Run(const Tile& t) {
-  const Format& format = NibbleFormat();
+  const Format& format = t.is_dense ? *NibbleFormat().dense : NibbleFormat();
   for (int i = 0; i < t.pixels; ++i) {
     for (int32_t n = 0; n < t.lanes; ++n) {
-      const int64_t lane1 = format.lane(1, n), lane2 = format.lane(2, n), lane4 = format.lane(4, n);
+      const auto sum_of = [&](int index, int level, const auto& unit) {
+        const UnitKind& kind = format.unit[index];
+        return Sum(t.segment[index], i, t.lanes * kind.lane_bytes,
+                   format.lane(level, n) * kind.lane_bytes, kind.row_bytes, unit);
+      };
       uint32_t sum = t.constants[i][n];
-      sum += (t.table_factor << t.table_shift) *
-             Sum(t.segment[0], i, t.lanes, lane1, 1, Bits);
-      sum += t.table_factor * Sum(t.segment[1], i, t.lanes, lane1, 1, Pair);
-      sum += t.dot_factor * Sum(t.segment[2], i, 2 * t.lanes, 2 * lane2, 4, Dot);
-      sum += t.wide_factor * Sum(t.segment[3], i, 4 * t.lanes, 4 * lane4, 4, Wide);
+      sum += (t.table_factor << t.table_shift) * sum_of(0, 1, t.is_dense ? Two<Bits> : Bits);
+      sum += t.table_factor * sum_of(1, 2, t.is_dense ? Two<Pair> : Pair);
+      sum += t.dot_factor * sum_of(2, 4, t.is_dense ? DenseDot : Dot);
+      sum += t.wide_factor * sum_of(3, 8, Wide);
       if (t.scale == nullptr) {
         static_cast<uint32_t*>(t.out[i])[n] = sum;
         continue;

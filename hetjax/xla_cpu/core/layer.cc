@@ -34,9 +34,23 @@ RecordLayout::RecordLayout(const int32_t* bits, int64_t channel_count, const int
   }
 }
 
-Layer::Layer(const LayerSpec& spec, const Format& unit_format)
+namespace {
+
+// Weights of this many channels times outputs and more do not stay in a second-level cache: reading
+// less of them is worth taking them apart.
+constexpr int64_t kLargeMatrix = 3 << 20;
+
+const Format& Choose(const LayerSpec& spec, const Format& given) {
+  const bool is_large = spec.kernel_height == 1 && spec.kernel_width == 1 && spec.groups == 1 &&
+                        spec.outputs > 0 && spec.channels >= kLargeMatrix / spec.outputs;
+  return is_large && given.dense != nullptr ? *given.dense : given;
+}
+
+}  // namespace
+
+Layer::Layer(const LayerSpec& spec, const Format& given_format)
     : RecordLayout(spec.bits, spec.channels, spec.levels, spec.num_levels),
-      format(unit_format),
+      format(Choose(spec, given_format)),
       groups(spec.groups),
       kernel_height(spec.kernel_height),
       kernel_width(spec.kernel_width),

@@ -47,9 +47,9 @@ class RecordLayout {
 class Layer : public RecordLayout {
  public:
   // Throws std::invalid_argument naming what is wrong.
-  Layer(const LayerSpec& spec, const Format& format);
+  Layer(const LayerSpec& spec, const Format& given_format);
 
-  const Format& format;
+  const Format& format;  // the one given, or its dense form for large matrices
   int64_t groups, kernel_height, kernel_width, taps, outputs;
   int64_t channels_per_group, outputs_per_group, blocks_per_group;
   // One input channel a group: weights and rows are float32, nothing is packed.

@@ -59,7 +59,7 @@ class Quantizer {
   const bool is_signed_;
   std::vector<float> steps_;
   std::vector<int32_t> half_, top_;
-  std::vector<uint8_t> shuffles_[3], taken_[3];
+  std::vector<uint8_t> shuffles_[3], restores_[3], taken_[3];
   Channels channels_;
 };
 

@@ -24,12 +24,14 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
   for (size_t l = 0; l < layout_.levels.size(); ++l) {
     const int level = layout_.levels[l];
     shuffles_[l].assign(padded, 0x80);
+    restores_[l].assign(padded, 0x80);
     taken_[l].assign(padded / kCompactGroup, 0);
     for (const int32_t c : layout_.of[l]) {
       const size_t at = static_cast<size_t>(c), group = at / kCompactGroup;
       half_[at] = 1 << (level - 1);
       top_[at] = (1 << level) - 1;
       steps_[at] = static_cast<float>(half_[at]) * (is_signed ? 0.5f : 1.0f);
+      restores_[l][at] = taken_[l][group];
       shuffles_[l][kCompactGroup * group + taken_[l][group]++] =
           static_cast<uint8_t>(at % kCompactGroup);
     }
@@ -39,6 +41,7 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     channels_.of[l] = layout_.of[l].data();
     channels_.shuffle[l] = shuffles_[l].data();
     channels_.taken[l] = taken_[l].data();
+    channels_.restore[l] = restores_[l].data();
   }
   channels_.steps = steps_.data();
   channels_.half = half_.data();

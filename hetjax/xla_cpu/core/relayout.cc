@@ -43,11 +43,12 @@ int32_t SumOfLevels(uint32_t packed, int64_t count, int level) {
   return sum;
 }
 
-// What a lane stores of a unit's packed codes: the codes themselves at 1 and 2 bits (their
-// complement where instructions count differing bits), odd levels as int8 or int16 beyond.
+// What a lane stores of a unit's packed codes: the codes themselves at 1 and 2 bits and where they
+// fill it (their complement where instructions count differing bits), else odd levels as int8 or
+// int16.
 uint32_t Stored(uint32_t packed, int64_t count, int level, const UnitKind& kind) {
   if (level == 1 && kind.channels == 32) return ~packed;
-  if (level <= 2) return packed;
+  if (level <= 2 || kind.channels * level == 8 * kind.lane_bytes) return packed;
   const int width = 8 * kind.lane_bytes / kind.channels;
   uint32_t unit = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -94,7 +95,7 @@ void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, cons
     const int64_t row_bytes = layer.file_row_bytes(g, l);
     const size_t at = static_cast<size_t>(g) * layer.levels.size() + l;
     const FileRow codes = {file + starts[at] + row * row_bytes, row_bytes};
-    const int32_t lane = layer.format.lane(kind.lane_bytes, static_cast<int32_t>(row % kBlock));
+    const int32_t lane = layer.format.lane(level, static_cast<int32_t>(row % kBlock));
     uint8_t* to = storage + layer.part_storage(g, block, l) + lane * kind.lane_bytes;
     for (int64_t tap = 0; tap < layer.taps; ++tap) {
       int32_t sum = 0;

@@ -30,7 +30,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
   if (arguments.values != nullptr) {
     row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes);
   }
-  bytes_ = memory->Take<uint8_t>(4 * layer.channels + 64);
+  bytes_ = memory->Take<uint8_t>(4 * layer.channels + 64);  // whole groups of codes
 }
 
 void ExpandedWindow::Fill(const Kernels& kernels) {
