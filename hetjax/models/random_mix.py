@@ -38,7 +38,7 @@ def random_variables(
     `params`, `assignment` and, if the model has norms with statistics, `batch_stats`.
 
   Raises:
-    ValueError: shares that are negative or do not sum to 1, or a level that a layer's palette lacks.
+    ValueError: shares that are negative or do not sum to 1, or a level that a palette lacks.
   """
   return _random_variables(model, example, hnn.layer_specs(model, example), mix, seed)
 

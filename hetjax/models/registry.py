@@ -2,6 +2,9 @@
 
 Names are those of families, whose config holds every attribute, and of their members, which fill
 some in. Every model's call takes one input, and `mode`, `train` and `implementation` as keywords.
+Its property `blocks` counts the blocks that a call runs, none without a quantized layer: a file
+that asks for more of them than it has layers is refused before anything is traced. A model of
+other inputs than float32 has a property `input_dtype`.
 """
 
 from __future__ import annotations

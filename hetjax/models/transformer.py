@@ -68,7 +68,7 @@ class Encoder(nn.Module, kw_only=True):
     activation: "gelu" or "relu", of the perceptrons.
     classes: Outputs.
     palette: Levels of the layers that are not pinned.
-    pinned_bits: Level of the first layer, if it is not a table of embeddings, and of the classifier.
+    pinned_bits: Level of the classifier, and of the first layer unless that is a table lookup.
   """
 
   width: int = 128

@@ -1,7 +1,7 @@
 """A traced program as a flat list of nodes: what the fusion pass reads and rewrites.
 
-Tracing inlines calls (jit, custom derivatives, checkpoints) and computes at once whatever depends on
-the variables alone, so that a norm's factors are arrays and not equations.
+Tracing inlines calls (jit, custom derivatives, checkpoints) and computes at once whatever depends
+on the variables alone, so that a norm's factors are arrays and not equations.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _CALLS = {
   "custom_jvp_call": "call_jaxpr",
   "custom_vjp_call": "call_jaxpr",
   "checkpoint": "jaxpr",
+  "remat2": "jaxpr",
 }
 _UNFOLDED = ("quantize_pack", "packed_layer", "fused_layer")
 
@@ -93,7 +94,7 @@ class Graph:
     return dataclasses.replace(self, nodes=tuple(reversed(kept)))
 
   def constants(self) -> list[Value]:
-    """Arrays that the program reads, each once; scalars written in the source are not among them."""
+    """Arrays that the program reads, each once; numbers written in the source are none."""
     values = [value for node in self.nodes for value in node.inputs] + list(self.outputs)
     return [v for v in dict.fromkeys(values) if isinstance(v.constant, jax.Array)]
 
@@ -101,7 +102,7 @@ class Graph:
     """The outputs, given arrays for `constants()` and for the inputs."""
     known = dict(zip(self.constants(), constants, strict=True))
     known |= zip(self.inputs, inputs, strict=True)
-    read = lambda value: known[value] if value in known else value.constant
+    read = lambda value: known.get(value, value.constant)
     for node in self.nodes:
       known |= zip(node.outputs, _bind(node, [read(v) for v in node.inputs]), strict=True)
     return [read(value) for value in self.outputs]
@@ -134,10 +135,10 @@ def trace(
 
 def _inline(body: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[Node]) -> list[Value]:
   """Appends the body's equations to `nodes`; its outputs."""
-  consts = body.consts if isinstance(body, ClosedJaxpr) else []
-  jaxpr = body.jaxpr if isinstance(body, ClosedJaxpr) else body
+  jaxpr, arrays = getattr(body, "jaxpr", body), getattr(body, "consts", ())
   known = dict(zip(jaxpr.invars, inputs, strict=True))
-  known |= {v: Value(v.aval.shape, v.aval.dtype, c) for v, c in zip(jaxpr.constvars, consts)}
+  for variable, array in zip(jaxpr.constvars, arrays, strict=True):
+    known[variable] = Value(variable.aval.shape, variable.aval.dtype, array)
 
   def read(atom: Any) -> Value:
     if isinstance(atom, Literal):

@@ -109,7 +109,7 @@ def test_transformer_layers():
 def test_tokens_are_told_apart_by_value_and_place():
   model = models.create("transformer", width=16, depth=1, vocabulary=5)
   x = np.array([[0, 1, 2], [0, 1, 3], [1, 0, 2]], np.int32)
-  variables = jax.jit(model.init)(jax.random.key(0), x)
+  variables = models.random_variables(model, x, {1: 0.5, 4: 0.5})
   first, other, swapped = np.asarray(jax.jit(model.apply)(variables, x))
   assert np.abs(first - other).max() > 1e-4 and np.abs(first - swapped).max() > 1e-5
 

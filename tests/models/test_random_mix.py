@@ -1,4 +1,4 @@
-"""Random networks for benchmarks: levels in the shares asked for, values that a packed run likes."""
+"""Random networks for benchmarks: levels in the shares asked for, values of a sane size."""
 
 import jax
 import jax.numpy as jnp

@@ -120,7 +120,7 @@ class Net:
 _RESNET = functools.partial(models.create, "resnet", stage_sizes=(1, 2), classes=5)
 NETS = {
   "resnet": Net(_RESNET(widths=(4, 6)), 9, 0, 5),
-  "bottleneck": Net(_RESNET(widths=(3, 4), bottleneck=True), 13, 0, 6),
+  "bottleneck": Net(_RESNET(widths=(3, 4), bottleneck=True), 13, 0, 5),
   "imagenet_stem": Net(_RESNET(widths=(4, 6), stem="imagenet"), 9, 0, 5, (32, 32, 3)),
   "separable": Net(Separable(), 11, 0, 4),
   "relu_mlp": Net(Mlp(), 3, 0, 1),

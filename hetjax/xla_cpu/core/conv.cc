@@ -65,7 +65,18 @@ class Task {
   }
 
   void RunBlock(int64_t block);
+  void SetParts();
+  void SetTaps(int32_t row_class);
   void Flush(int32_t row_class);
+
+  struct PartOfBlock {
+    Segment* segment;
+    const uint8_t* plane;      // rows of position 0
+    const uint8_t* first_row;  // of the first valid row of taps from there
+    int64_t position_bytes;
+    const uint8_t* weights;    // of tap 0
+    int64_t row_weights;       // bytes of a row of taps
+  };
 
   const Call& call_;
   const Window window_;
@@ -76,6 +87,9 @@ class Task {
   int64_t group_ = 0, within_ = 0;  // the block
   int64_t first_ = 0, outputs_ = 0;
   Tile tile_ = {};
+  PartOfBlock parts_[3];
+  int num_parts_ = 0;
+  int32_t row_class_ = -1;  // whose taps the segments hold
   alignas(64) float scale_[kBlock], bias_[kBlock];
   // Of the tile's pixels: among all outputs, where values go, and in the expanded window.
   int64_t pixel_[kMaxTile], out_pixel_[kMaxTile], position_[kMaxTile];
@@ -93,6 +107,7 @@ void Task::RunBlock(int64_t block) {
   tile_.lanes = static_cast<int32_t>(layer.lanes(within_));
   tile_.is_dense = layer.format.is_dense;
   SetFactors(call_, &tile_);
+  SetParts();
   if (a.scale != nullptr) {
     std::memset(scale_, 0, sizeof(scale_));
     std::memset(bias_, 0, sizeof(bias_));
@@ -123,22 +138,45 @@ void Task::RunBlock(int64_t block) {
   if (tile_.pixels > 0) Flush(row_class);
 }
 
-void Task::Flush(int32_t row_class) {
+// What follows from the block alone.
+void Task::SetParts() {
   const Layer& layer = call_.layer;
-  const Range taps = call_.rows.taps[static_cast<size_t>(row_class)];
-  const int64_t row_taps = layer.kernel_width;
+  num_parts_ = 0;
   for (size_t l = 0; l < layer.levels.size(); ++l) {
     const Part& part = layer.part(group_, l);
-    Segment& segment = tile_.segment[LevelIndex(layer.levels[l])];
-    segment.runs = part.count == 0 ? 0 : static_cast<int32_t>(taps.end - taps.begin);
-    if (segment.runs == 0) continue;
-    const int64_t part_bytes = input_->PartBytes(group_, l);
-    segment.units = static_cast<int32_t>(row_taps * part.units);
-    segment.run_bytes = input_->x().size() * part_bytes;
-    segment.weights = call_.arguments.weights + layer.part_storage(group_, within_, l) +
-                      taps.begin * row_taps * part.units * layer.unit(l).lane_bytes * tile_.lanes;
-    const uint8_t* rows = input_->Plane(group_, l) + taps.begin * segment.run_bytes;
-    for (int i = 0; i < tile_.pixels; ++i) segment.rows[i] = rows + position_[i] * part_bytes;
+    if (part.count == 0) continue;
+    PartOfBlock& p = parts_[num_parts_++];
+    p.segment = &tile_.segment[LevelIndex(layer.levels[l])];
+    p.plane = input_->Plane(group_, l);
+    p.position_bytes = input_->PartBytes(group_, l);
+    p.weights = call_.arguments.weights + layer.part_storage(group_, within_, l);
+    p.segment->units = static_cast<int32_t>(layer.kernel_width * part.units);
+    p.row_weights = p.segment->units * layer.unit(l).lane_bytes * tile_.lanes;
+    p.segment->run_bytes = input_->x().size() * p.position_bytes;
+  }
+  row_class_ = -1;
+}
+
+// What follows from the valid rows of taps.
+void Task::SetTaps(int32_t row_class) {
+  const Range taps = call_.rows.taps[static_cast<size_t>(row_class)];
+  for (int k = 0; k < num_parts_; ++k) {
+    PartOfBlock& part = parts_[k];
+    part.segment->runs = static_cast<int32_t>(taps.end - taps.begin);
+    part.segment->weights = part.weights + taps.begin * part.row_weights;
+    part.first_row = part.plane + taps.begin * part.segment->run_bytes;
+  }
+  row_class_ = row_class;
+}
+
+void Task::Flush(int32_t row_class) {
+  const Layer& layer = call_.layer;
+  if (row_class != row_class_) SetTaps(row_class);
+  for (int k = 0; k < num_parts_; ++k) {
+    const PartOfBlock& part = parts_[k];
+    for (int i = 0; i < tile_.pixels; ++i) {
+      part.segment->rows[i] = part.first_row + position_[i] * part.position_bytes;
+    }
   }
   const bool ragged = outputs_ < tile_.lanes;
   alignas(64) uint32_t out[kMaxTile][kBlock];
