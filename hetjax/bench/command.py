@@ -12,24 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from hetjax.bench import markdown, plots
-from hetjax.bench.suite import BENCHMARKS
+from hetjax.bench.rows import Row
+from hetjax.bench.suite import BENCHMARKS, arguments
 from hetjax.bench.worker import environment
+from hetjax.core.files import write_atomically
 from hetjax.report import render, write_json
+
+Answer = dict[str, Any]
 
 
 def measure(
   benchmark: str, threads: Sequence[int], options: Mapping[str, Any], isa: str | None = None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> Answer:
   """Runs a benchmark in one fresh process per number of threads.
 
   Returns:
-    The rows of all, and what `worker.about` says.
+    "rows" of all, "about" (see `worker.about`), and what else the benchmark gives.
 
   Raises:
     ValueError: a number of threads or an option does not fit.
-    RuntimeError: a process failed; its message is the last line it printed.
+    RuntimeError: a process failed; the message is the last line that it printed.
   """
-  rows, about = [], {}
+  arguments(benchmark, options)  # a wrong option is found before anything runs
+  answer: Answer = {"rows": [], "about": {}}
   for count in threads:
     variables = os.environ | environment(count, isa)
     with tempfile.TemporaryDirectory() as folder:
@@ -37,14 +42,13 @@ def measure(
       asked = {"benchmark": benchmark, "threads": count, "options": dict(options)}
       request.write_text(json.dumps(asked), encoding="utf-8")
       command = [sys.executable, "-m", "hetjax.bench.worker", str(request), str(reply)]
-      done = subprocess.run(command, env=variables, stderr=subprocess.PIPE, text=True, check=False)
+      done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
       if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(f"measuring with {count} threads failed: {lines[-1]}")
-      answer = json.loads(reply.read_text(encoding="utf-8"))
-    rows += answer["rows"]
-    about = answer["about"]
-  return rows, about
+      found = json.loads(reply.read_text(encoding="utf-8"))
+    answer |= found | {"rows": answer["rows"] + found["rows"]}
+  return answer
 
 
 def main(
@@ -56,6 +60,7 @@ def main(
   json_path: str | None = None,
   plot_path: str | None = None,
   markdown_path: str | None = None,
+  target_path: str | None = None,
 ) -> None:
   """Measures and reports.
 
@@ -67,39 +72,58 @@ def main(
     json_path: Where the rows go with their provenance.
     plot_path: Where the plot goes; the ending says in which format.
     markdown_path: A page whose marked part the table replaces.
+    target_path: Where the target of "calibrate" goes.
 
   Raises:
     ValueError: something named does not exist or does not fit.
     RuntimeError: a measurement failed, or matplotlib is missing for a plot.
+    OSError: a file cannot be read or written.
   """
+  name = f"bench:{benchmark}"
   if plot_path:
-    plots.require()  # before minutes of measuring
-  rows, about = measure(benchmark, threads, options, isa)
-  columns = used_columns(BENCHMARKS[benchmark].columns, rows)
-  table = render(rows, columns)
-  note = describe(about, isa)
+    plots.require()  # these three before minutes of measuring
+    plots.plot_of(benchmark)
+  if markdown_path:
+    markdown.replace(markdown_path, name, None)
+  answer = measure(benchmark, threads, options, isa)
+  rows, about = answer["rows"], answer["about"]
+  note, table = describe(about, isa), tables(benchmark, rows)
   print(f"{BENCHMARKS[benchmark].title}\n{note}\n\n{table}")
   if json_path:
     write_json(json_path, rows, benchmark=benchmark, about=about, options=dict(options), isa=isa)
   if plot_path:
-    plots.bars(plot_path, rows, BENCHMARKS[benchmark])
+    plots.plot_of(benchmark)(plot_path, rows, BENCHMARKS[benchmark])
   if markdown_path:
-    markdown.replace(markdown_path, f"bench:{benchmark}", markdown.section(note, table))
+    markdown.replace(markdown_path, name, markdown.section(note, table))
+  if target_path:
+    write_atomically(target_path, answer["target"].encode())
 
 
-def used_columns(columns, rows):
-  """Columns that some row fills."""
-  return [c for c in columns if any(row.get(c.key) is not None for row in rows)]
+def tables(benchmark: str, rows: Sequence[Row]) -> str:
+  """The table of what ran, without empty columns, and below it why the rest did not."""
+  ran = [row for row in rows if "missing" not in row]
+  columns = BENCHMARKS[benchmark].columns
+  used = [c for c in columns if any(row.get(c.key) is not None for row in ran)]
+  lines = [render(ran, used)]
+  reasons = dict.fromkeys((r["engine"], r["missing"]) for r in rows if "missing" in r)
+  lines += [f"missing: {engine}: {reason}" for engine, reason in reasons]
+  errors = [abs(row["error"]) for row in rows if row.get("fitted") is False]
+  if errors:
+    lines.append(f"mean absolute error on mixed layers: {100 * sum(errors) / len(errors):.1f} %")
+  return "\n".join(lines)
 
 
 def describe(about: Mapping[str, Any], isa: str | None) -> str:
-  """Engine, compiler, instruction set and peers in words."""
+  """Engine, compiler, instruction set, peers and the machine's other work in words."""
   engine = about["hetjax"]
-  ours = (
-    engine.get("missing") or f"instruction set {engine['isa']}, built with {engine['compiler']}"
-  )
-  peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
+  ours = engine.get("missing")
+  ours = ours or f"instruction set {engine['isa']}, built with {engine['compiler']}"
+  versions: dict[str, list[str]] = {}
+  for name, version in about["peers"].items():
+    versions.setdefault(version, []).append(name)
+  peers = "; ".join(f"{', '.join(names)} {version}" for version, names in versions.items())
   lines = [f"hetjax: {ours}", f"peers: {peers}"]
+  lines.append(f"processes that wanted to run before it began: {about['load_before']:.1f}")
   if isa:
     told = "hetjax, XLA, OpenVINO, PyTorch"
     lines.append(f"held to {isa}: {told}; others cannot be told and use all there is")

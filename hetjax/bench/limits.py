@@ -99,6 +99,4 @@ MEASURES = (bandwidths, float_products, calls)
 
 def measure(threads: int, *, seconds: float = 1.0) -> list[Row]:
   """Rows of all limits, each timed for about `seconds`."""
-  return [
-    {"threads": threads} | row for function in MEASURES for row in function(threads, seconds)
-  ]
+  return [{"threads": threads} | row for function in MEASURES for row in function(threads, seconds)]

@@ -13,17 +13,15 @@ def section(note: str, table: str) -> str:
   """A table with what made it, as Markdown."""
   about = provenance()
   machine = about["machine"]
-  lines = [
-    f"`{about['command']}`, commit {about['commit'][:12]}, {about['time'][:10]}, "
-    f"{machine['processor']}, {machine['cores']} cores.",
-    *note.splitlines(),
-  ]
-  text = "  \n".join(lines)
-  return f"{text}\n\n```text\n{table}\n```"
+  made = (
+    f"{about['command']}\n{about['time'][:10]}, commit {about['commit'][:12]}, "
+    f"{machine['processor']}, {machine['cores']} cores"
+  )
+  return f"```text\n{made}\n{note}\n\n{table}\n```"
 
 
-def replace(path: str | os.PathLike[str], name: str, text: str) -> None:
-  """Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`, once in the page each.
+def replace(path: str | os.PathLike[str], name: str, text: str | None) -> None:
+  """Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`; with None, only looks.
 
   Raises:
     ValueError: the page does not have the two marks in this order.
@@ -35,4 +33,5 @@ def replace(path: str | os.PathLike[str], name: str, text: str) -> None:
   _, ended, after = rest.partition(closing)
   if not found or not ended:
     raise ValueError(f"{path} must have the marks {opening} and {closing} around its table")
-  write_atomically(path, f"{before}{opening}\n{text}\n{closing}{after}".encode())
+  if text is not None:
+    write_atomically(path, f"{before}{opening}\n{text}\n{closing}{after}".encode())

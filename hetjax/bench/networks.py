@@ -1,4 +1,4 @@
-"""Whole networks with random weights, batch 1: hetjax from packed bits, peers from float weights."""
+"""Whole networks with random weights: hetjax from packed bits, peers from float weights."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def measure(
   out: list[Row] = []
   for spec in specs:
     x = np.random.default_rng(0).normal(size=spec.shape).astype(np.float32)
-    model, variables, layers = random_network(spec, tuple(MIXES)[0])
+    model, variables, layers = random_network(spec, next(iter(MIXES)))
     graph = graph_of(model, hnn.packing.float_variables(variables, layers), spec.shape)
     macs = sum(layer.macs for layer in layers.values())
     wanted, absent = Wanted(Problem(graph, x, threads)), []

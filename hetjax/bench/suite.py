@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hetjax.bench import layers, matvec
+from hetjax.bench import calibrate, layers, limits, matvec, networks, profile, sweep
 from hetjax.bench.peers import PEERS
 from hetjax.bench.rows import Row
 from hetjax.bench.workloads import CONVS, MATVECS, MIXES
@@ -20,22 +20,43 @@ class Benchmark:
   Attributes:
     title: What it measures.
     columns: Of its table.
-    label: Keys of a row that name its problem.
+    seconds: Default time per problem.
+    problems: What `only` chooses among, by name.
+    label: Keys of a row that name its problem, for plots.
   """
 
   title: str
   columns: tuple[Column, ...]
-  label: tuple[str, ...]
+  seconds: float
+  problems: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  label: tuple[str, ...] = ()
 
 
+def _named(specs: Sequence[Any]) -> dict[str, Any]:
+  return {spec.name: spec for spec in specs}
+
+
+_NETWORKS = _named(networks.NETWORKS)
 BENCHMARKS = {
-  "layers": Benchmark("Convolutions, batch 1, bias and ReLU", layers.COLUMNS, ("layer",)),
-  "matvec": Benchmark("Matrix times vectors", matvec.COLUMNS, ("layer", "place")),
+  "limits": Benchmark("Limits of this machine", limits.COLUMNS, 1.0),
+  "layers": Benchmark(
+    "Convolutions with bias and ReLU, batch 1", layers.COLUMNS, 2.0, _named(CONVS), ("layer",)
+  ),
+  "sweep": Benchmark("3x3 convolutions, cost against size", sweep.COLUMNS, 0.2),
+  "matvec": Benchmark(
+    "Matrix times vectors", matvec.COLUMNS, 2.0, _named(MATVECS), ("layer", "place")
+  ),
+  "networks": Benchmark(
+    "Networks with random weights, batch 1", networks.COLUMNS, 10.0, _NETWORKS, ("network",)
+  ),
+  "profile": Benchmark("Packed networks by layer", profile.COLUMNS, 5.0, _NETWORKS),
+  "calibrate": Benchmark("Time per layer, measured and predicted", calibrate.COLUMNS, 0.2),
 }
+_FIRST_MIX_ONLY = ("sweep", "networks", "profile")
 
 
 def chosen(what: str, named: Mapping[str, Any], wanted: Sequence[str] | None) -> list[Any]:
-  """Entries whose names contain one of some texts, all without any.
+  """Entries whose names contain one of some texts; all for None, none for no texts.
 
   Raises:
     ValueError: a text is in no name.
@@ -44,31 +65,51 @@ def chosen(what: str, named: Mapping[str, Any], wanted: Sequence[str] | None) ->
     return list(named.values())
   for text in wanted:
     if not any(text.lower() in name.lower() for name in named):
-      raise ValueError(f"{what} must be in one of {list(named)}, got {text!r}")
+      raise ValueError(f"{what} must be parts of {list(named)}, got {text!r}")
   return [v for k, v in named.items() if any(text.lower() in k.lower() for text in wanted)]
 
 
-def run(benchmark: str, threads: int, options: Mapping[str, Any]) -> list[Row]:
+def arguments(benchmark: str, options: Mapping[str, Any]) -> dict[str, Any]:
+  """Keywords of a benchmark's `measure` from options, see `run`."""
+  found: dict[str, Any] = {"seconds": options.get("seconds") or BENCHMARKS[benchmark].seconds}
+  if BENCHMARKS[benchmark].problems:
+    found["specs"] = chosen("only", BENCHMARKS[benchmark].problems, options.get("only"))
+  if benchmark in ("layers", "matvec", "networks"):
+    found["peers"] = chosen("peers", _named(PEERS), options.get("peers"))
+  if benchmark not in ("limits", "calibrate"):
+    mixes = chosen("mixes", {mix: mix for mix in MIXES}, options.get("mixes"))
+    all_by_default = options.get("mixes") is not None or benchmark not in _FIRST_MIX_ONLY
+    found["mixes"] = mixes if all_by_default else mixes[:1]
+  return found
+
+
+def run(
+  benchmark: str, threads: int, options: Mapping[str, Any]
+) -> tuple[list[Row], dict[str, Any]]:
   """Measures in this process.
 
   Args:
     benchmark: A key of `BENCHMARKS`.
     threads: How many every engine uses; the process must already be limited to them.
-    options: "seconds", and lists of texts "only", "mixes" and "peers" that choose among problems,
-      mixes and peers (None: all).
+    options: "seconds" per problem, lists of texts "only", "peers" and "mixes" that choose among
+      problems, peers and mixes, and for "calibrate" the "name" of the target. All may be missing.
+
+  Returns:
+    The rows, and beside them the "target" as JSON text of "calibrate".
 
   Raises:
     ValueError: an option fits nothing.
   """
-  mixes = chosen("mixes", {m: m for m in MIXES}, options.get("mixes"))
-  peers = (
-    []
-    if options.get("peers") == []
-    else chosen("peers", {p.name: p for p in PEERS}, options.get("peers"))
-  )
-  common = {"seconds": options["seconds"], "mixes": mixes, "peers": peers}
-  if benchmark == "layers":
-    specs = chosen("only", {s.name: s for s in CONVS}, options.get("only"))
-    return layers.measure(threads, specs=specs, **common)
-  specs = chosen("only", {s.name: s for s in MATVECS}, options.get("only"))
-  return matvec.measure(threads, specs=specs, **common)
+  found = arguments(benchmark, options)
+  if benchmark == "calibrate":
+    target, rows = calibrate.calibrate(options["name"], threads=threads, **found)
+    return rows, {"target": target.to_json()}
+  modules = {
+    "limits": limits,
+    "layers": layers,
+    "sweep": sweep,
+    "matvec": matvec,
+    "networks": networks,
+    "profile": profile,
+  }
+  return modules[benchmark].measure(threads, **found), {}

@@ -63,8 +63,10 @@ def main(request: str, reply: str) -> None:
   os.sched_setaffinity(0, allowed[: asked["threads"]])
   from hetjax.bench.suite import run
 
-  rows = run(asked["benchmark"], asked["threads"], asked["options"])
-  Path(reply).write_text(json.dumps({"rows": rows, "about": about()}), encoding="utf-8")
+  load = os.getloadavg()[0]  # of others, as this process has done nothing yet
+  rows, more = run(asked["benchmark"], asked["threads"], asked["options"])
+  answer = {"rows": rows, "about": about() | {"load_before": load}} | more
+  Path(reply).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Network:
   variables: dict[str, Any]
   implementation: str | None = None
   artifact: Artifact | None = None
-  _programs: dict[tuple, _Program] = dataclasses.field(default_factory=dict, repr=False)
+  _programs: dict[tuple, Program] = dataclasses.field(init=False, default_factory=dict, repr=False)
 
   def __call__(self, x: Shaped[Array, "b ..."]) -> Any:
     """The model's result for inputs `x`, fused."""
@@ -52,7 +52,7 @@ class Network:
     options = {} if self.implementation is None else {"implementation": self.implementation}
     return self.model.apply(variables, x, mode="packed", **options)
 
-  def program(self, x: jax.ShapeDtypeStruct) -> _Program:
+  def program(self, x: jax.ShapeDtypeStruct) -> Program:
     """The fused program for inputs of one shape; made on first use."""
     if not all(isinstance(size, int) for size in x.shape):  # symbolic: good for this trace only
       return self._fused(x)
@@ -61,13 +61,14 @@ class Network:
       self._programs[key] = self._fused(x)
     return self._programs[key]
 
-  def _fused(self, x: jax.ShapeDtypeStruct) -> _Program:
-    graph, tree = trace(self.apply, self.variables, x)
-    return _Program(fuse(graph), tree)
+  def _fused(self, x: jax.ShapeDtypeStruct) -> Program:
+    with jax.ensure_compile_time_eval():  # arrays that outlive the trace this may happen in
+      graph, tree = trace(self.apply, self.variables, x)
+      return Program(fuse(graph), tree)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Program:
+class Program:
   """A graph that runs: jitted, its arrays handed in as arguments so that none is copied."""
 
   graph: Graph
@@ -75,6 +76,10 @@ class _Program:
 
   def __call__(self, x: Array) -> Any:
     return self._run(self._constants, x)
+
+  def lower(self, x: Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
+    """As of a jitted function: to compile ahead of time, or to read what is compiled."""
+    return self._run.lower(self._constants, x)
 
   @functools.cached_property
   def _constants(self) -> list[jax.Array]:

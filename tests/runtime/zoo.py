@@ -140,6 +140,6 @@ def packed(name: str):
   return hnn.pack_variables(variables, specs), jnp.asarray(images)
 
 
-def first(result):
+def scores(result):
   """The tensor that holds a network's scores."""
   return np.asarray(jax.tree.leaves(result)[0])

@@ -111,9 +111,10 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
     c.kernel[axis] = random.Of({1, 1, 2, 3, 3, 5});
     c.stride[axis] = random.Of({1, 1, 2, 3});
     c.dilation[axis] = random.Of({1, 1, 2, 3});
-    c.size[axis] = random.OneIn(20) ? 0 : random.OneIn(6) ? random.Int(10, 40) : random.Int(1, 9);
+    c.size[axis] = random.OneIn(30) ? 0 : random.OneIn(6) ? random.Int(10, 40) : random.Int(1, 9);
     c.pad_low[axis] = random.OneIn(2) ? random.Int(0, 5) : 0;
     c.pad_high[axis] = random.OneIn(2) ? random.Int(0, 5) : 0;
+    if (c.Out(axis) == 0 && !random.OneIn(8)) c.size[axis] += c.dilation[axis] * c.kernel[axis];
   }
   if (random.OneIn(deep_every)) {
     c.batch = 1;

@@ -11,7 +11,20 @@
 namespace hetjax {
 namespace {
 
-Layer ActiveLayer(const hetjax_cpu_layer& c) {
+// Whatever is read or written must be there; a buffer without elements need not.
+void CheckGiven(const char* name, const void* pointer, int64_t size = 1) {
+  if (pointer == nullptr && size != 0) Refuse(name, " must be given");
+}
+
+void CheckChannels(const hetjax_cpu_layer* layer) {
+  CheckGiven("layer", layer);
+  CheckGiven("bits", layer->bits);
+  CheckGiven("levels", layer->levels);
+}
+
+Layer ActiveLayer(const hetjax_cpu_layer* layer) {
+  CheckChannels(layer);
+  const hetjax_cpu_layer& c = *layer;
   return Layer({c.bits, c.channels, c.levels, c.num_levels, c.groups, c.kernel_height,
                 c.kernel_width, c.outputs},
                ActiveKernels().format());
@@ -29,15 +42,20 @@ Geometry MakeGeometry(const hetjax_cpu_geometry& c) {
 
 void SetEpilogue(const hetjax_cpu_epilogue& c, int64_t outputs, int64_t out_size, ConvArguments* a,
                  std::vector<std::unique_ptr<Quantizer>>* quantizers) {
-  if (c.scale == nullptr || c.bias == nullptr) Refuse("scale and bias must be given");
+  CheckGiven("scale", c.scale);
+  CheckGiven("bias", c.bias);
   CheckRange("activation", c.activation, 0, 2);
   CheckRange("consumers", c.num_consumers, 0, kMaxExtent);
   a->scale = c.scale;
   a->bias = c.bias;
   a->residual = c.residual;
   a->activation = static_cast<Activation>(c.activation);
+  CheckGiven("consumers", c.consumers, c.num_consumers);
   for (int64_t i = 0; i < c.num_consumers; ++i) {
     const hetjax_cpu_consumer& consumer = c.consumers[i];
+    CheckGiven("bits of a consumer", consumer.bits);
+    CheckGiven("levels of a consumer", consumer.levels);
+    CheckGiven("records of a consumer", consumer.records, consumer.records_size);
     quantizers->push_back(std::make_unique<Quantizer>(
         RecordLayout(consumer.bits, outputs, consumer.levels, consumer.num_levels),
         consumer.is_signed != 0));
@@ -97,17 +115,23 @@ int hetjax_cpu_format(const char** name, char* error, int64_t error_size) {
 
 int hetjax_cpu_storage_bytes(const hetjax_cpu_layer* layer, int64_t* bytes, char* error,
                              int64_t error_size) {
-  return Guard(error, error_size, [&] { *bytes = ActiveLayer(*layer).storage_bytes; });
+  return Guard(error, error_size, [&] {
+    CheckGiven("bytes", bytes);
+    *bytes = ActiveLayer(layer).storage_bytes;
+  });
 }
 
 int hetjax_cpu_relayout(const hetjax_cpu_layer* layer, const uint8_t* file, int64_t file_size,
                         uint8_t* storage, int64_t storage_size, int32_t* corrections,
                         int64_t corrections_size, char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
-    const Layer plan = ActiveLayer(*layer);
+    const Layer plan = ActiveLayer(layer);
     CheckEqual("bytes of the weight file", plan.file_bytes, file_size);
     CheckEqual("bytes of the prepared weights", plan.storage_bytes, storage_size);
     CheckEqual("corrections", kCorrections * plan.taps * plan.outputs, corrections_size);
+    CheckGiven("weight file", file);
+    CheckGiven("prepared weights", storage);
+    CheckGiven("corrections", corrections);
     Executor serial;
     Relayout(plan, file, storage, corrections, serial);
   });
@@ -117,11 +141,14 @@ int hetjax_cpu_quantize_pack(const hetjax_cpu_layer* layer, const float* x, int6
                              float inv_beta, int is_signed, uint8_t* records, int64_t records_size,
                              char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
+    CheckChannels(layer);
     const Quantizer quantizer(
         RecordLayout(layer->bits, layer->channels, layer->levels, layer->num_levels),
         is_signed != 0);
     CheckRange("positions", positions, 0, kMaxExtent);
     CheckEqual("bytes of the records", positions * quantizer.layout().record_bytes, records_size);
+    CheckGiven("x", x, positions);
+    CheckGiven("records", records, positions);
     Executor serial;
     QuantizePack(quantizer, x, positions, inv_beta, records, ActiveKernels(), serial);
   });
@@ -131,11 +158,15 @@ int hetjax_cpu_conv(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* ge
                     const hetjax_cpu_input* input, const hetjax_cpu_epilogue* epilogue, void* out,
                     int64_t out_size, char* error, int64_t error_size) {
   return Guard(error, error_size, [&] {
-    const Layer plan = ActiveLayer(*layer);
+    const Layer plan = ActiveLayer(layer);
+    CheckGiven("geometry", geometry);
+    CheckGiven("input", input);
     const Geometry g = MakeGeometry(*geometry);
     CheckConv(plan, g, input->storage_size, input->corrections_size, out_size);
     const int64_t pixels = g.batch * g.height * g.width;
-    if ((input->records == nullptr) == (input->values == nullptr)) {
+    CheckGiven("prepared weights", input->storage);
+    CheckGiven("corrections", input->corrections);
+    if ((input->records == nullptr) == (input->values == nullptr) && pixels > 0) {
       Refuse("one of records and values must be given");
     }
     if (input->values == nullptr) {
@@ -155,7 +186,7 @@ int hetjax_cpu_conv(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* ge
     a.out = out;
     std::vector<std::unique_ptr<Quantizer>> quantizers;
     if (epilogue != nullptr) SetEpilogue(*epilogue, plan.outputs, out_size, &a, &quantizers);
-    if (out == nullptr && a.consumers.empty()) Refuse("out must be given without consumers");
+    if (a.consumers.empty()) CheckGiven("out, where there are no consumers,", out, out_size);
     Executor serial;
     Conv(plan, g, a, ActiveKernels(), serial);
   });

@@ -150,7 +150,7 @@ void Task::SetParts() {
     p.plane = input_->Plane(group_, l);
     p.position_bytes = input_->PartBytes(group_, l);
     p.weights = call_.arguments.weights + layer.part_storage(group_, within_, l);
-    p.segment->units = static_cast<int32_t>(layer.kernel_width * part.units);
+    p.segment->units = static_cast<int32_t>(part.row_units);
     p.row_weights = p.segment->units * layer.unit(l).lane_bytes * tile_.lanes;
     p.segment->run_bytes = input_->x().size() * p.position_bytes;
   }

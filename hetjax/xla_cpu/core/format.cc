@@ -25,15 +25,17 @@ int32_t DenseLane(int32_t level, int32_t n) {
   return (n & ~31) + (half & 7) + 2 * (half & 8) + (n >> 1 & 8);
 }
 
-// Byte b of word j of a 512-bit vector holds output 16 b + j.
-int32_t VectorLane(int32_t level, int32_t n) { return level == 2 ? 4 * (n % 16) + n / 16 : n; }
+// At 2 bits even bytes of a vector's half hold outputs 0..15 of its 32, odd bytes 16..31.
+int32_t VectorLane(int32_t level, int32_t n) {
+  return level == 2 ? (n & ~31) + 2 * (n & 15) + (n >> 4 & 1) : n;
+}
 
 constexpr Format kDense = {
-    "nibble", {{8, 1, 2}, {4, 1, 2}, {2, 1, 4}, {2, 4, 4}}, DenseLane, nullptr, true};
+    "nibble", {{8, 1, 2}, {4, 1, 2}, {2, 1, 4}, {2, 4, 4, true}}, DenseLane, nullptr, true};
 constexpr Format kNibble = {
-    "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4}}, NibbleLane, &kDense, false};
+    "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4, true}}, NibbleLane, &kDense, false};
 constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4}}, VectorLane, nullptr, false};
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}}, VectorLane, nullptr, false};
 
 }  // namespace
 

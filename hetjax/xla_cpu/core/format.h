@@ -16,11 +16,14 @@ struct UnitKind {
   int32_t channels;    // input channels of a unit
   int32_t lane_bytes;  // of the prepared weights, per output channel
   int32_t row_bytes;   // of an expanded pixel
+  // Pixels' codes lie side by side without gaps, and units go over all channels of a row of taps;
+  // otherwise every tap's channels are filled up to whole units.
+  bool spans_taps = false;
 };
 
 // Units by level; what raw sums they give is in kernels.h.
 //   "nibble": look-up tables of 16 bytes. 1 bit: four channels' codes in a nibble of a byte;
-//     2 bits: two channels'. 4 bits: int8 pairs. 8 bits: int16 pairs.
+//     2 bits: two channels'. 4 bits: int8 pairs. 8 bits: int16 pairs, over taps.
 //   "vector": 512-bit vectors with bit counts and byte permutations. 1 bit: words of 32 codes;
 //     2 bits: three channels in six bits of a byte; 4 bits: int8 quadruples; 8 bits: int16 pairs.
 // The rows of a pixel hold the activations' codes u in the same groups of channels; a nibble is

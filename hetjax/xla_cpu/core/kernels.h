@@ -71,6 +71,9 @@ constexpr int kCompactGroup = 16;
 constexpr int kPackedTogether = 8;
 struct Channels {
   int64_t count;
+  // All channels have one level. The first group of the tables then serves for any number of values
+  // one after another, and channels need not be sorted.
+  bool is_uniform;
   const float* steps;   // steps of the channel's codes per unit of beta
   const int32_t* half;  // code of the grid's centre, 2^(p - 1)
   const int32_t* top;   // largest code, 2^p - 1
@@ -93,7 +96,7 @@ struct Expansion {
   uint8_t* rows;          // with kRowSlack bytes behind the last one
   int64_t row_bytes;      // of a pixel
 };
-constexpr int kRowSlack = 32;
+constexpr int kRowSlack = 64;
 
 struct Kernels {
   const char* name;
@@ -102,22 +105,26 @@ struct Kernels {
   void (*run)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
   void (*expand[4])(const Expansion&);  // by level index
-  // Codes of values [count]: to_grid and encode of hetjax/core/quantize.py.
-  void (*encode)(const Channels& channels, const float* values, float inv_beta, bool is_signed,
-                 uint8_t* codes);
+  // Codes of values [count], where count is that of the channels, or any if they are uniform: to_grid
+  // and encode of hetjax/core/quantize.py.
+  void (*encode)(const Channels& channels, const float* values, int64_t count, float inv_beta,
+                 bool is_signed, uint8_t* codes);
   // Codes, `codes_bytes` for every position, to records. `scratch` holds count + 3 * 64 bytes for
   // every position, at most kPackedTogether; whole groups of codes may be read.
   void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
                int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
-  // A record to codes [count], whole groups of which may be written; `scratch` as for `pack` of one
-  // position.
-  void (*unpack)(const Channels& channels, const uint8_t* record, uint8_t* scratch, uint8_t* codes);
+  // Records to codes, `codes_bytes` for every position, whole groups of which are written; otherwise
+  // as `pack`.
+  void (*unpack)(const Channels& channels, const uint8_t* records, int64_t positions,
+                 int64_t record_bytes, uint8_t* scratch, uint8_t* codes, int64_t codes_bytes);
 };
 
 // Null where the build has no such path.
 const Kernels* ScalarKernels();
 const Kernels* Avx2Kernels();
+const Kernels* Avx2VnniKernels();
 const Kernels* Avx512Kernels();
+const Kernels* Avx512VnniKernels();
 
 // The kernels of this call: the forced ones, or the best the machine has. Throws
 // std::invalid_argument if HETJAX_CPU_ISA names ones that cannot run here.

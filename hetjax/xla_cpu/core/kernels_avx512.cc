@@ -1,5 +1,5 @@
-// AVX-512 kernels: VNNI for dot products, VPOPCNTDQ for bits. A test-only build replaces the
-// intrinsics by SIMDe's portable ones (HETJAX_EMULATE_AVX512), so that the logic runs anywhere.
+// AVX-512 kernels for processors without the byte permutations and bit counts of
+// kernels_avx512_vnni.cc: the look-ups of kernels_avx2.cc for 64 output channels at once.
 #include "kernels.h"
 
 #ifdef HETJAX_EMULATE_AVX512
@@ -12,66 +12,230 @@ namespace hetjax {
 namespace {
 
 #include "kernels_common.inc"
+#include "vectors_avx2.inc"
+#include "convert_avx2.inc"
+#include "depthwise_avx2.inc"
+#include "kernels_avx512.inc"
 
-constexpr int kVectors = kBlock / 16;
-// Units whose activations are gathered at once; bounds the stack buffer only.
-constexpr int kUnits = 64;
-
-enum class Raw { kDiffering, kCommon, kDot };
-
-template <Raw kRaw>
-inline __m512i Accumulate(__m512i sum, __m512i a, __m512i w) {
-  if (kRaw == Raw::kDot) return _mm512_dpbusd_epi32(sum, a, w);
-  const __m512i x = kRaw == Raw::kCommon ? _mm512_and_si512(a, w) : _mm512_xor_si512(a, w);
-  return _mm512_add_epi32(sum, _mm512_popcnt_epi32(x));
+HETJAX_INLINE __m512i LookUpNibbles(const uint8_t* row, __m512i index) {
+  const __m128i entries = _mm_load_si128(reinterpret_cast<const __m128i*>(row));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
 }
 
-template <Raw kRaw, int kPixels>
-void RunTile(const Tile& t) {
-  const __m512i factor = _mm512_set1_epi32(static_cast<int>(t.factor));
-  uint32_t codes[kUnits][kPixels];
-  for (int32_t begin = 0; begin < t.count; begin += kUnits) {
-    const int32_t units = t.count - begin < kUnits ? t.count - begin : kUnits;
-    for (int32_t u = 0; u < units; ++u) {
-      for (int i = 0; i < kPixels; ++i) codes[u][i] = t.rows[t.base[i] + t.row_units[begin + u]];
-    }
-    __m512i raw[kPixels][kVectors];
-    for (int i = 0; i < kPixels; ++i) {
-      for (int j = 0; j < kVectors; ++j) raw[i][j] = _mm512_setzero_si512();
-    }
-    for (int32_t u = 0; u < units; ++u) {
-      const uint8_t* w =
-          t.weights + static_cast<int64_t>(t.weight_units[begin + u]) * kUnitBytes;
-      __m512i word[kVectors];
-      for (int j = 0; j < kVectors; ++j) word[j] = _mm512_loadu_si512(w + 64 * j);
-      for (int i = 0; i < kPixels; ++i) {
-        const __m512i a = _mm512_set1_epi32(static_cast<int>(codes[u][i]));
-        for (int j = 0; j < kVectors; ++j) raw[i][j] = Accumulate<kRaw>(raw[i][j], a, word[j]);
-      }
-    }
-    for (int i = 0; i < kPixels; ++i) {
-      for (int j = 0; j < kVectors; ++j) {
-        uint32_t* sums = t.sums + i * kBlock + 16 * j;
-        const __m512i scaled = _mm512_mullo_epi32(raw[i][j], factor);
-        _mm512_storeu_si512(sums, _mm512_add_epi32(_mm512_loadu_si512(sums), scaled));
-      }
+struct BitTable {
+  static constexpr int kUnits = kBitUnits, kStep = 2, kMost = 4;
+  static constexpr bool kShifts = true;
+  static HETJAX_INLINE __m512i LookUp(uint8_t row, __m512i index) {
+    return LookUpNibbles(kTables.bits + row, index);
+  }
+};
+
+struct PairTable {
+  static constexpr int kUnits = kPairUnits, kStep = 2, kMost = 18;
+  static constexpr bool kShifts = false;
+  static HETJAX_INLINE __m512i LookUp(uint8_t row, __m512i index) {
+    return LookUpNibbles(kTables.pairs + row, index);
+  }
+};
+
+struct WidePairs {
+  static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w));
+  }
+};
+
+// Low and high halves of two vectors, one after the other.
+HETJAX_INLINE __m512i LowHalves(__m512i x, __m512i y) {
+  return _mm512_inserti64x4(x, _mm512_castsi512_si256(y), 1);
+}
+HETJAX_INLINE __m512i HighHalves(__m512i x, __m512i y) { return _mm512_shuffle_i64x2(x, y, 0xee); }
+
+// The lanes of look-ups in vectors 2 h and 2 h + 1, in the order of the dot products.
+template <int kPixels>
+HETJAX_INLINE __m512i TableLanes(const State<kPixels>& s, int pixel, int h) {
+  return LowHalves(_mm512_zextsi256_si512(Load(s.even[pixel] + 16 * h)),
+                   _mm512_zextsi256_si512(Load(s.odd[pixel] + 16 * h)));
+}
+
+// Two vectors of 16 outputs: tables * factors' low halves + dots * factors' high halves.
+HETJAX_INLINE void Combine(__m512i tables, __m512i dots, __m512i factors, __m512i (&sums)[2]) {
+  const __m512i low = _mm512_madd_epi16(_mm512_unpacklo_epi16(tables, dots), factors);
+  const __m512i high = _mm512_madd_epi16(_mm512_unpackhi_epi16(tables, dots), factors);
+  sums[0] = LowHalves(low, high);
+  sums[1] = HighHalves(low, high);
+}
+
+HETJAX_INLINE void AddToMemory(const __m512i (&sums)[2], uint32_t* to) {
+  for (int v = 0; v < 2; ++v) {
+    Store512(to + 16 * v, _mm512_add_epi32(Load512(to + 16 * v), sums[v]));
+  }
+}
+
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels>* s) {
+  StartSpilling<kPixels, kVectors>(s);
+  const __m512i factors = Broadcast512(t.table_factor & 0xffff);
+  for (int i = 0; i < kPixels; ++i) {
+    for (int h = 0; h < kVectors / 2; ++h) {
+      __m512i sums[2];
+      Combine(TableLanes(*s, i, h), _mm512_setzero_si512(), factors, sums);
+      AddToMemory(sums, s->spilled[i] + 32 * h);
     }
   }
 }
 
-template <Raw kRaw>
-void ByPixels(const Tile& t) {
-  switch (t.pixels) {
-    case 1: return RunTile<kRaw, 1>(t);
-    case 2: return RunTile<kRaw, 2>(t);
-    case 3: return RunTile<kRaw, 3>(t);
-    default: return RunTile<kRaw, 4>(t);
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void SpillDots(const Tile& t, State<kPixels>* s,
+                                         const __m512i (&dots)[kPixels][kVectors / 2]) {
+  StartSpilling<kPixels, kVectors>(s);
+  const __m512i factors = Broadcast512(t.dot_factor & 0xffff);
+  for (int i = 0; i < kPixels; ++i) {
+    for (int h = 0; h < kVectors / 2; ++h) {
+      __m512i sums[2];
+      Combine(dots[i][h], _mm512_setzero_si512(), factors, sums);
+      AddToMemory(sums, s->spilled[i] + 32 * h);
+    }
+  }
+}
+
+// Pairs of 4-bit codes in a byte to pairs of odd levels. Within every 256 bits the results are those
+// of outputs 0..15 and 16..31, so the halves change places.
+HETJAX_INLINE void SplitPairs512(__m512i codes, __m512i* first, __m512i* second) {
+  const __m512i mask = Broadcast512(0x0f0f0f0fu);
+  const __m512i levels = _mm512_broadcast_i32x4(
+      _mm_setr_epi8(-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15));
+  const __m512i low = _mm512_shuffle_epi8(levels, _mm512_and_si512(codes, mask));
+  const __m512i high =
+      _mm512_shuffle_epi8(levels, _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask));
+  const __m512i even = _mm512_unpacklo_epi8(low, high), odd = _mm512_unpackhi_epi8(low, high);
+  *first = LowHalves(even, odd);
+  *second = HighHalves(even, odd);
+}
+
+// Sums of products of 4-bit codes, two outputs' pairs a word.
+template <bool kDense, int kPixels, int kVectors>
+HETJAX_INLINE void AddDots(const Tile& t, State<kPixels>* s,
+                           __m512i (&dots)[kPixels][kVectors / 2]) {
+  constexpr int kHalves = kVectors / 2;
+  constexpr int64_t kUnitBytes = (kDense ? 32 : 64) * kHalves;
+  const Segment& seg = t.segment[2];
+  const uint8_t* rows[kPixels];
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
+  const uint8_t* w = seg.weights;
+  int room = kDotUnits;
+  for (int32_t r = 0; r < seg.runs; ++r) {
+    int left = seg.units;
+    while (left > 0) {
+      if (room == 0) {
+        SpillDots<kPixels, kVectors>(t, s, dots);
+        Clear(dots);
+        room = kDotUnits;
+      }
+      const int count = left < room ? left : room;
+      for (int64_t k = 0; k < 4 * count; k += 4, w += kUnitBytes) {
+        __m512i words[kHalves];
+        if (kDense) {
+          Prefetch(w, kUnitBytes);
+          __m512i other;
+          SplitPairs512(LoadLanes<kVectors>(w), &words[0], kHalves == 2 ? &words[kHalves - 1] : &other);
+        } else {
+          HETJAX_UNROLL for (int h = 0; h < kHalves; ++h) words[h] = Load512(w + 64 * h);
+        }
+        HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+          uint32_t pair;
+          __builtin_memcpy(&pair, rows[i] + k, 4);
+          const __m512i a = Broadcast512(pair);
+          HETJAX_UNROLL for (int h = 0; h < kHalves; ++h) {
+            dots[i][h] = _mm512_add_epi16(dots[i][h], _mm512_maddubs_epi16(a, words[h]));
+          }
+        }
+      }
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += 4 * count;
+      left -= count;
+      room -= count;
+    }
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes - 4 * seg.units;
+  }
+}
+
+template <bool kDense, int kPixels, int kVectors>
+HETJAX_INLINE void AddDotsAndFinish(const Tile& t, State<kPixels>* s) {
+  __m512i dots[kPixels][kVectors / 2];
+  Clear(dots);
+  if (t.segment[2].runs > 0) AddDots<kDense, kPixels, kVectors>(t, s, dots);
+  const __m512i factors = Broadcast512((t.table_factor & 0xffff) | t.dot_factor << 16);
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    HETJAX_UNROLL for (int h = 0; h < kVectors / 2; ++h) {
+      __m512i totals[2];
+      Combine(TableLanes(*s, i, h), dots[i][h], factors, totals);
+      HETJAX_UNROLL for (int v = 0; v < 2; ++v) {
+        totals[v] = _mm512_add_epi32(totals[v], Load512(s->base[i] + 32 * h + 16 * v));
+      }
+      Finish(t, i, 32 * h, totals);
+    }
+  }
+}
+
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void AddWide(const Tile& t, State<kPixels>* s) {
+  StartSpilling<kPixels, kVectors>(s);
+  const __m512i factor = Broadcast512(t.wide_factor);
+  for (int first = 0; first < kVectors; first += 2) {
+    __m512i sums[kPixels][2];
+    Clear(sums);
+    AddWords<WidePairs, kVectors>(t.segment[3], first, sums);
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < 2; ++v) {
+        sums[i][v] = _mm512_mullo_epi32(sums[i][v], factor);
+      }
+      AddToMemory(sums[i], s->spilled[i] + 16 * first);
+    }
+  }
+}
+
+template <bool kDense, int kPixels, int kVectors>
+void RunTile(const Tile& t) {
+  State<kPixels> s;
+  Start(t, &s);
+  if (t.segment[3].runs > 0) AddWide<kPixels, kVectors>(t, &s);
+  TableSums<kPixels> sums;
+  sums.Clear();
+  if (t.segment[0].runs > 0) {
+    AddTables<BitTable, kDense, kPixels, kVectors>(t, t.segment[0], t.table_shift, &s, &sums);
+  }
+  if (t.segment[1].runs > 0) {
+    AddTables<PairTable, kDense, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
+  }
+  sums.Keep(&s);
+  AddDotsAndFinish<kDense, kPixels, kVectors>(t, &s);
+}
+
+template <bool kDense, int kVectors>
+struct Blocks {
+  template <int kPixels>
+  struct Of {
+    static void Run(const Tile& t) { RunTile<kDense, kPixels, kVectors>(t); }
+  };
+};
+
+void Run(const Tile& t) {
+  if (t.is_dense) {
+    t.lanes == kBlock ? ByPixels<Blocks<true, 4>::Of>(t) : ByPixels<Blocks<true, 2>::Of>(t);
+  } else {
+    t.lanes == kBlock ? ByPixels<Blocks<false, 4>::Of>(t) : ByPixels<Blocks<false, 2>::Of>(t);
   }
 }
 
 const Kernels kKernels = {
-    "avx512",           ByPixels<Raw::kDiffering>, ByPixels<Raw::kCommon>, ByPixels<Raw::kDot>,
-    ByPixels<Raw::kDot>, Depthwise,                Epilogue,               Encode,
+    "avx512",
+    NibbleFormat,
+    kTile,
+    Run,
+    DepthwiseVectors,
+    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    EncodeVectors512,
+    Pack,
+    Unpack,
 };
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace {
 template <typename Unit>
 uint32_t Sum(const Segment& s, int pixel, int64_t unit_bytes, int64_t lane, int64_t row_bytes,
              const Unit& unit) {
+  if (s.runs == 0) return 0;
   uint32_t sum = 0;
   const uint8_t* w = s.weights + lane;
   for (int32_t r = 0; r < s.runs; ++r) {

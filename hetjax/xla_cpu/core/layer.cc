@@ -81,11 +81,19 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
     for (size_t l = 0; l < levels.size(); ++l) {
       Part& part = parts[static_cast<size_t>(g) * levels.size() + l];
       part.first = seen[l];
-      part.units = (part.count + unit(l).channels - 1) / unit(l).channels;
+      const UnitKind& kind = unit(l);
+      if (kind.spans_taps) {
+        part.position_bytes = part.count * kind.row_bytes / kind.channels;
+        part.row_units = (kernel_width * part.count + kind.channels - 1) / kind.channels;
+      } else {
+        const int64_t units = (part.count + kind.channels - 1) / kind.channels;
+        part.position_bytes = units * kind.row_bytes;
+        part.row_units = kernel_width * units;
+      }
       part.weights = bytes * kBlock;
       seen[l] += part.count;
-      bytes += CheckedProduct("kernel units", taps, part.units * unit(l).lane_bytes);
-      row_bytes += part.units * unit(l).row_bytes;
+      bytes += CheckedProduct("kernel units", kernel_height, part.row_units * kind.lane_bytes);
+      row_bytes += part.position_bytes;
       const int64_t bits = CheckedProduct("weight row", taps, part.count * levels[l]);
       file_bytes += CheckedProduct("weight file", (bits + 7) / 8, outputs_per_group);
     }

@@ -13,10 +13,11 @@ namespace hetjax {
 
 // The channels of one level in one group.
 struct Part {
-  int64_t first;    // index of the first code within the level's record segment
-  int64_t count;    // channels
-  int64_t units;    // of a position
-  int64_t weights;  // first byte within a full block's prepared weights
+  int64_t first;           // index of the first code within the level's record segment
+  int64_t count;           // channels
+  int64_t row_units;       // of a row of taps
+  int64_t position_bytes;  // of an expanded position
+  int64_t weights;         // first byte within a full block's prepared weights
 };
 
 // What a caller says about a layer, unchecked. `levels` increase, `bits` hold one level a channel.
@@ -78,7 +79,7 @@ class Layer : public RecordLayout {
   int64_t lanes(int64_t block) const {
     return outputs_per_group - block * kBlock > kHalfBlock ? kBlock : kHalfBlock;
   }
-  // Prepared weights of a block's part: [taps][units] units of `lanes` lanes.
+  // Prepared weights of a block's part: [kernel rows][row units] of `lanes` lanes.
   int64_t part_storage(int64_t group, int64_t block, size_t level) const {
     const size_t g = static_cast<size_t>(group);
     return group_storage[g] + block * kBlock * lane_bytes[g] +

@@ -46,13 +46,17 @@ class Quantizer {
 
   const RecordLayout& layout() const { return layout_; }
   // Bytes of scratch that Pack and Unpack need.
-  int64_t scratch_bytes() const { return kPackedTogether * (2 * layout_.channels + 320) + 64; }
+  int64_t scratch_bytes() const { return kPackedTogether * (2 * layout_.channels + 320) + 192; }
   // Values [positions][channels] -> records [positions][record_bytes].
   void Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,
             uint8_t* scratch, uint8_t* records) const;
-  // One position: record -> codes [channels]; `codes` may be written up to 32 bytes beyond.
-  void Unpack(const Kernels& kernels, const uint8_t* record, uint8_t* scratch,
+  // Records of at most kPackedTogether positions -> codes [positions][codes_bytes].
+  void Unpack(const Kernels& kernels, const uint8_t* records, int64_t positions, uint8_t* scratch,
               uint8_t* codes) const;
+  // Whole groups of codes.
+  int64_t codes_bytes() const {
+    return (layout_.channels + kChannelGroup - 1) / kChannelGroup * kChannelGroup;
+  }
 
  private:
   const RecordLayout layout_;

@@ -16,6 +16,9 @@ int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     : layout_(std::move(layout)), is_signed_(is_signed), channels_{} {
   const size_t padded = static_cast<size_t>(RoundUp(layout_.channels, kChannelGroup));
+  for (const auto& channels : layout_.of) {
+    if (static_cast<int64_t>(channels.size()) == layout_.channels) channels_.is_uniform = true;
+  }
   steps_.resize(padded);
   half_.resize(padded);
   top_.resize(padded);
@@ -35,6 +38,11 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
       shuffles_[l][kCompactGroup * group + taken_[l][group]++] =
           static_cast<uint8_t>(at % kCompactGroup);
     }
+    for (size_t at = padded; channels_.is_uniform && !layout_.of[l].empty() && at-- > 0;) {
+      half_[at] = half_[0];
+      top_[at] = top_[0];
+      steps_[at] = steps_[0];
+    }
     channels_.level[l] = level;
     channels_.count_of[l] = static_cast<int64_t>(layout_.of[l].size());
     channels_.segment[l] = layout_.segment[l];
@@ -50,22 +58,29 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
 
 void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,
                      uint8_t* scratch, uint8_t* records) const {
-  const int64_t codes_bytes = RoundUp(layout_.channels, kChannelGroup);
-  uint8_t* sorted = scratch + kPackedTogether * codes_bytes + 32;
+  const int64_t padded = RoundUp(layout_.channels, kChannelGroup);
+  const int64_t codes_bytes = channels_.is_uniform ? layout_.channels : padded;
+  uint8_t* sorted = scratch + kPackedTogether * padded + 64;
   for (int64_t i = 0; i < positions; i += kPackedTogether) {
     const int64_t count = std::min<int64_t>(kPackedTogether, positions - i);
-    for (int64_t k = 0; k < count; ++k) {
-      kernels.encode(channels_, values + (i + k) * layout_.channels, inv_beta, is_signed_,
-                     scratch + k * codes_bytes);
+    const float* from = values + i * layout_.channels;
+    if (channels_.is_uniform) {
+      kernels.encode(channels_, from, count * layout_.channels, inv_beta, is_signed_, scratch);
+    } else {
+      for (int64_t k = 0; k < count; ++k) {
+        kernels.encode(channels_, from + k * layout_.channels, layout_.channels, inv_beta,
+                       is_signed_, scratch + k * codes_bytes);
+      }
     }
     kernels.pack(channels_, scratch, count, codes_bytes, sorted,
                  records + i * layout_.record_bytes, layout_.record_bytes);
   }
 }
 
-void Quantizer::Unpack(const Kernels& kernels, const uint8_t* record, uint8_t* scratch,
-                       uint8_t* codes) const {
-  kernels.unpack(channels_, record, scratch, codes);
+void Quantizer::Unpack(const Kernels& kernels, const uint8_t* records, int64_t positions,
+                       uint8_t* scratch, uint8_t* codes) const {
+  kernels.unpack(channels_, records, positions, layout_.record_bytes, scratch, codes,
+                 codes_bytes());
 }
 
 void QuantizePack(const Quantizer& quantizer, const float* x, int64_t positions, float inv_beta,

@@ -34,15 +34,6 @@ int32_t OddLevel(uint32_t code, int level) {
   return 2 * static_cast<int32_t>(code) - ((1 << level) - 1);
 }
 
-// Sum of the odd levels of packed codes.
-int32_t SumOfLevels(uint32_t packed, int64_t count, int level) {
-  int32_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    sum += OddLevel(packed >> level * i & ((1u << level) - 1), level);
-  }
-  return sum;
-}
-
 // What a lane stores of a unit's packed codes: the codes themselves at 1 and 2 bits and where they
 // fill it (their complement where instructions count differing bits), else odd levels as int8 or
 // int16.
@@ -72,8 +63,8 @@ void AddCorrections(const Layer& layer, size_t l, const Part& part, uint32_t sum
   if (level <= 2) {
     // sum of a' q = 2 raw - biases; the sum of u q is half of sum of a' q + m sum of q. Biases and
     // m sum of q are both even or both odd, so the half is exact; it is taken before they wrap.
-    const int64_t pads = part.units * kind.channels - part.count;
-    const int64_t biases = int64_t{m} * m * (part.units * kind.channels + pads);
+    const int64_t filled = part.row_units / layer.kernel_width * kind.channels;
+    const int64_t biases = int64_t{m} * m * (filled + filled - part.count);
     const int64_t half = (int64_t{m} * static_cast<int32_t>(sum) - biases) / 2;
     is_signed = multiplier * static_cast<uint32_t>(-biases);
     is_unsigned = multiplier * static_cast<uint32_t>(half);
@@ -97,15 +88,23 @@ void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, cons
     const FileRow codes = {file + starts[at] + row * row_bytes, row_bytes};
     const int32_t lane = layer.format.lane(level, static_cast<int32_t>(row % kBlock));
     uint8_t* to = storage + layer.part_storage(g, block, l) + lane * kind.lane_bytes;
+    const auto store = [&](int64_t code, int64_t count) {
+      const uint32_t packed = codes.Codes(code, count, level);
+      const uint32_t stored = Stored(packed, count, level, kind);
+      std::memcpy(to, &stored, static_cast<size_t>(kind.lane_bytes));
+      to += lanes * kind.lane_bytes;
+    };
+    // Codes of a row of taps are contiguous in the file; so are they in units that span taps.
+    const int64_t together = kind.spans_taps ? layer.kernel_width * part.count : part.count;
+    for (int64_t begin = 0; begin < layer.taps * part.count; begin += together) {
+      for (int64_t first = 0; first < together; first += kind.channels) {
+        store(begin + first, std::min<int64_t>(together - first, kind.channels));
+      }
+    }
     for (int64_t tap = 0; tap < layer.taps; ++tap) {
       int32_t sum = 0;
-      for (int64_t first = 0; first < part.count; first += kind.channels) {
-        const int64_t count = std::min<int64_t>(part.count - first, kind.channels);
-        const uint32_t packed = codes.Codes(tap * part.count + first, count, level);
-        sum += SumOfLevels(packed, count, level);
-        const uint32_t stored = Stored(packed, count, level, kind);
-        std::memcpy(to, &stored, static_cast<size_t>(kind.lane_bytes));
-        to += lanes * kind.lane_bytes;
+      for (int64_t c = 0; c < part.count; ++c) {
+        sum += OddLevel(codes.Codes(tap * part.count + c, 1, level), level);
       }
       uint32_t* const at_tap[3] = {
           reinterpret_cast<uint32_t*>(corrections) + (0 * layer.taps + tap) * layer.outputs + n,

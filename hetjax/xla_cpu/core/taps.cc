@@ -40,6 +40,12 @@ void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, in
                                           geometry.Output(1, layer.kernel_width));
   const int64_t out_pixels = CheckedProduct(out, geometry.batch, out_area);
   CheckEqual("outputs", CheckedProduct(out, out_pixels, layer.outputs), outputs);
+  if (out_pixels == 0) return;
+  // Strides and dilations can make a large image of a small one with much padding.
+  const char* padded = "padded image";
+  const AxisPlan y(geometry, 0, layer.kernel_height, 0, geometry.Output(0, layer.kernel_height));
+  const AxisPlan x(geometry, 1, layer.kernel_width, 0, geometry.Output(1, layer.kernel_width));
+  CheckedProduct(padded, CheckedProduct(padded, y.size(), x.size()), layer.row_bytes + 1);
 }
 
 Range ValidTaps(const Geometry& geometry, int axis, int64_t kernel, int64_t at) {

@@ -30,7 +30,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
   if (arguments.values != nullptr) {
     row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes);
   }
-  bytes_ = memory->Take<uint8_t>(4 * layer.channels + 64);  // whole groups of codes
+  bytes_ = memory->Take<uint8_t>(kPackedTogether * arguments.input->codes_bytes());
 }
 
 void ExpandedWindow::Fill(const Kernels& kernels) {
@@ -73,17 +73,24 @@ void ExpandedWindow::Fill(const Kernels& kernels) {
 void ExpandedWindow::FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels,
                                 int64_t position) {
   if (!layer_.depthwise) return FillParts(kernels, records, pixels, position);
-  for (int64_t i = 0; i < pixels; ++i) {
-    arguments_.input->Unpack(kernels, records + i * layer_.record_bytes, scratch_, bytes_);
-    float* codes = codes_ + (position + i) * layer_.outputs;
-    if (layer_.outputs_per_group == 1) {
-      for (int64_t c = 0; c < layer_.channels; ++c) codes[c] = static_cast<float>(bytes_[c]);
-      continue;
+  const int64_t codes_bytes = arguments_.input->codes_bytes();
+  for (int64_t i = 0; i < pixels; i += kPackedTogether) {
+    const int64_t count = std::min<int64_t>(kPackedTogether, pixels - i);
+    arguments_.input->Unpack(kernels, records + i * layer_.record_bytes, count, scratch_, bytes_);
+    for (int64_t k = 0; k < count; ++k) {
+      FillCodes(bytes_ + k * codes_bytes, codes_ + (position + i + k) * layer_.outputs);
     }
-    for (int64_t c = 0; c < layer_.channels; ++c) {
-      std::fill_n(codes + c * layer_.outputs_per_group, layer_.outputs_per_group,
-                  static_cast<float>(bytes_[c]));
-    }
+  }
+}
+
+void ExpandedWindow::FillCodes(const uint8_t* codes, float* to) const {
+  if (layer_.outputs_per_group == 1) {
+    for (int64_t c = 0; c < layer_.channels; ++c) to[c] = static_cast<float>(codes[c]);
+    return;
+  }
+  for (int64_t c = 0; c < layer_.channels; ++c) {
+    std::fill_n(to + c * layer_.outputs_per_group, layer_.outputs_per_group,
+                static_cast<float>(codes[c]));
   }
 }
 

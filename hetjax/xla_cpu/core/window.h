@@ -31,7 +31,7 @@ class ExpandedWindow {
     return planes_[static_cast<size_t>(group) * layer_.levels.size() + level];
   }
   int64_t PartBytes(int64_t group, size_t level) const {
-    return layer_.part(group, level).units * layer_.unit(level).row_bytes;
+    return layer_.part(group, level).position_bytes;
   }
   // Depthwise layers: the codes of a position as float32 [outputs].
   const float* Codes(int64_t position) const { return codes_ + position * layer_.outputs; }
@@ -39,6 +39,7 @@ class ExpandedWindow {
  private:
   void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
+  void FillCodes(const uint8_t* codes, float* to) const;
   void Clear(int64_t position, int64_t pixels);
 
   const Layer& layer_;
@@ -50,7 +51,7 @@ class ExpandedWindow {
   float* codes_ = nullptr;
   uint8_t* scratch_ = nullptr;    // of the quantizer
   uint8_t* row_records_ = nullptr;  // records of a row of values
-  uint8_t* bytes_ = nullptr;      // one position's codes or one group's bits
+  uint8_t* bytes_ = nullptr;        // some positions' codes or one group's bits
 };
 
 }  // namespace hetjax
