@@ -105,12 +105,12 @@ MIXES: dict[str, Mapping[int, float]] = {
 def bits_of(mix: Mapping[int, float], channels: int) -> np.ndarray:
   """Levels of channels in the shares of a mix, highest first; int32[channels].
 
-  Counts are the nearest that add up. Channels of a level stand together, as a compiled network
-  orders them.
+  Counts are the nearest that add up, ties in favour of fewer bits. Channels of a level stand
+  together.
   """
   exact = {p: share * channels for p, share in mix.items()}
   counts = {p: int(value) for p, value in exact.items()}
-  by_remainder = sorted(mix, key=lambda p: counts[p] - exact[p])
+  by_remainder = sorted(mix, key=lambda p: (round(counts[p] - exact[p], 6), p))
   for p in by_remainder[: channels - sum(counts.values())]:
     counts[p] += 1
   levels = sorted(counts, reverse=True)

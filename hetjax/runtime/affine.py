@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from hetjax.runtime.graph import Node, Value
@@ -52,8 +51,7 @@ class Affine:
     """Scale and bias to run with."""
     if self.folded is None:
       return self.scale, self.bias
-    arrays = [jnp.asarray(v.astype(np.float32)) for v in self.folded]
-    scale, bias = (Value(a.shape, a.dtype, a) for a in arrays)
+    scale, bias = (Value.of(v.astype(np.float32)) for v in self.folded)
     return scale, bias
 
   def _after(self, step: Step) -> Step:

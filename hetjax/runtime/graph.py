@@ -43,6 +43,13 @@ class Value:
   dtype: Any
   constant: Any = None
 
+  @classmethod
+  def of(cls, array: Any) -> Value:
+    """A known value, as an array that outlives a trace that this may happen in."""
+    with jax.ensure_compile_time_eval():
+      array = jax.numpy.asarray(array)
+    return cls(array.shape, array.dtype, array)
+
   @property
   def is_constant(self) -> bool:
     """Whether the value is known."""
@@ -126,10 +133,10 @@ def trace(
   leaves, tree = jax.tree.flatten(variables)
   call = lambda leaves, *xs: function(jax.tree.unflatten(tree, leaves), *xs)
   closed, shape = jax.make_jaxpr(call, return_shape=True)(leaves, *inputs)
-  arrays = [Value(a.shape, a.dtype, a) for a in map(jax.numpy.asarray, leaves)]
+  known = [Value.of(leaf) for leaf in leaves]
   varying = [Value(tuple(x.shape), x.dtype) for x in inputs]
   nodes: list[Node] = []
-  outputs = _inline(closed, [*arrays, *varying], nodes)
+  outputs = _inline(closed, [*known, *varying], nodes)
   return Graph(tuple(varying), tuple(nodes), tuple(outputs)).pruned(), jax.tree.structure(shape)
 
 

@@ -62,9 +62,8 @@ class Network:
     return self._programs[key]
 
   def _fused(self, x: jax.ShapeDtypeStruct) -> Program:
-    with jax.ensure_compile_time_eval():  # arrays that outlive the trace this may happen in
-      graph, tree = trace(self.apply, self.variables, x)
-      return Program(fuse(graph), tree)
+    graph, tree = trace(self.apply, self.variables, x)
+    return Program(fuse(graph), tree)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

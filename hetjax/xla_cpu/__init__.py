@@ -1,6 +1,6 @@
 """CPU engine: C++ kernels on the XLA FFI, chosen at run time by instruction set.
 
-Instruction sets are "scalar", "avx2" and "avx512". The best one that the machine has runs unless
+Instruction sets are those of `ISAS`, slowest first. The best one that the machine has runs unless
 the environment variable `HETJAX_CPU_ISA` or `force_isa` names another.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from hetjax.xla_cpu import library
 
-ISAS = ("scalar", "avx2", "avx512")
+ISAS = ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni")
 
 __all__ = ["ISAS", "active_isa", "available", "compiler", "force_isa", "isas", "weight_format"]
 

@@ -99,3 +99,22 @@ def storage_bytes(*layer) -> int:
   size = ctypes.c_int64()
   call("hetjax_cpu_storage_bytes", ctypes.byref(layer_struct(*layer)), ctypes.byref(size))
   return size.value
+
+
+def instruction_limit(isa: str, level: int, seconds: float = 0.2) -> float:
+  """Multiply-accumulates a second that one thread's instructions allow at most.
+
+  Args:
+    isa: An instruction set that can run here.
+    level: 1, 2, 4 or 8 bits; 32 for float32 by fused multiply-adds.
+    seconds: For how long to measure, on registers alone; the best run counts.
+
+  Raises:
+    RuntimeError: the engine is not available, or there is no such limit.
+  """
+  rate = ctypes.c_double()
+  call(
+    "hetjax_cpu_limit", isa.encode(), ctypes.c_int32(level), ctypes.c_double(seconds),
+    ctypes.byref(rate),
+  )  # fmt: skip
+  return rate.value

@@ -34,11 +34,10 @@ def test_geometry_of_specs_is_that_of_their_graphs():
 
 
 def test_layers_give_a_row_for_every_engine():
-  found = layers.measure(
-    1, seconds=0.0, specs=(SQUARE, IMAGE, DEPTHWISE), mixes=("60/30/10", "8-bit"), peers=PEERS
-  )
-  assert len(found) == 3 * (2 + 3)
-  for spec in (SQUARE, IMAGE, DEPTHWISE):
+  specs = (SQUARE, IMAGE)
+  found = layers.measure(1, seconds=0.0, specs=specs, mixes=("60/30/10",), peers=PEERS)
+  assert len(found) == 2 * (1 + 3)
+  for spec in specs:
     here = {(r["engine"], r["mix"]): r for r in found if r["layer"] == spec.name}
     mine, peer = here["hetjax", "60/30/10"], here["right 32", "32-bit"]
     assert mine["over_float32"] == peer["microseconds"] / mine["microseconds"]
@@ -51,7 +50,7 @@ def test_layers_give_a_row_for_every_engine():
 
 
 def test_a_chain_counts_per_layer():
-  (one, four) = ours.conv_candidates(SQUARE, MIXES["2-bit"], (1, 4))
+  one, four = ours.conv_candidates(DEPTHWISE, MIXES["2-bit"], (1, 4))
   assert (one.layers, four.layers) == (1, 4)
   assert one.result().shape == four.result().shape
 
@@ -136,7 +135,7 @@ def test_profiles_account_for_every_packed_layer(tiny_models):
 
 
 def test_sweeps_show_cliffs(monkeypatch):
-  specs = [ConvSpec(f"{n}", 3, 4, n) for n in (1, 2, 4)]
+  specs = [ConvSpec(f"{n}", 2, 2, n) for n in (1, 2, 4)]
   found = sweep.measure(1, seconds=0.0, sweeps={"outputs": specs})
   each = [row["picoseconds_per_mac"] for row in found]
   assert "over_best_so_far" not in found[0]

@@ -6,7 +6,9 @@
 #include "dispatch.h"
 #include "error.h"
 #include "hetjax_cpu.h"
+#include "limits.h"
 #include "ops.h"
+#include "taps.h"
 
 namespace hetjax {
 namespace {
@@ -190,4 +192,35 @@ int hetjax_cpu_conv(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* ge
     Executor serial;
     Conv(plan, g, a, ActiveKernels(), serial);
   });
+}
+
+int hetjax_cpu_tasks(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* geometry,
+                     int64_t threads, int64_t* work, int64_t work_size, int64_t* count, char* error,
+                     int64_t error_size) {
+  return Guard(error, error_size, [&] {
+    CheckRange("threads", threads, 1, kMaxExtent);
+    const Layer plan = ActiveLayer(layer);
+    const Geometry g = Flattened(plan, MakeGeometry(*geometry));
+    g.Check();
+    const Schedule schedule = PlanTasks(plan, g, ActiveKernels().tile, threads);
+    const int64_t blocks = plan.groups * plan.blocks_per_group;
+    *count = 0;
+    for (const Window& window : schedule.windows) {
+      for (int64_t range = 0; range < schedule.ranges; ++range) {
+        int64_t lanes = plan.depthwise ? plan.outputs : 0;
+        const int64_t first = range * schedule.blocks_each;
+        for (int64_t b = first; !plan.depthwise && b < first + schedule.blocks_each && b < blocks;
+             ++b) {
+          lanes += plan.lanes(b % plan.blocks_per_group);
+        }
+        if (*count < work_size) work[*count] = window.pixels() * lanes;
+        *count += 1;
+      }
+    }
+  });
+}
+
+int hetjax_cpu_limit(const char* isa, int32_t level, double seconds, double* rate, char* error,
+                     int64_t error_size) {
+  return Guard(error, error_size, [&] { *rate = InstructionLimit(isa, level, seconds); });
 }

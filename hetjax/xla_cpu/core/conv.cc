@@ -305,18 +305,6 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
   }
 }
 
-// A matrix product in other words: all pixels as one row.
-Geometry Flattened(const Layer& layer, const Geometry& g) {
-  if (layer.taps != 1 || g.stride[0] != 1 || g.stride[1] != 1 || g.pad_low[0] || g.pad_low[1] ||
-      g.pad_high[0] || g.pad_high[1]) {
-    return g;
-  }
-  Geometry flat = g;
-  flat.width = g.batch * g.height * g.width;
-  flat.batch = flat.height = 1;
-  return flat;
-}
-
 // Waking a thread costs more than a small layer.
 constexpr int64_t kProductsWorthSharing = 1 << 20;
 constexpr int64_t kPixelsPerPacking = 32;

@@ -5,6 +5,13 @@
 #include <cstdlib>
 #include <cstring>
 
+#ifdef HETJAX_X86
+#include <cpuid.h>
+#elif defined(HETJAX_ARM64) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "error.h"
 
 namespace hetjax {
@@ -17,14 +24,40 @@ bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-bool HasAvx512() {
+// Emulated instructions, in a build for tests, need AVX2 only.
 #ifdef HETJAX_EMULATE_AVX512
-  return true;
+constexpr bool kEmulated = true;
 #else
-  __builtin_cpu_init();
-  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq");
+constexpr bool kEmulated = false;
+#endif
+
+// Not all compilers' builtins know this one.
+bool HasAvxVnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return HasAvx2() && (kEmulated || (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+                                     (eax >> 4 & 1) != 0));
+}
+
+bool HasAvx512() {
+  return HasAvx2() &&
+         (kEmulated || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")));
+}
+
+bool HasAvx512Vnni() {
+  return HasAvx512() && (kEmulated || (__builtin_cpu_supports("avx512vbmi") &&
+                                       __builtin_cpu_supports("avx512vnni") &&
+                                       __builtin_cpu_supports("avx512vpopcntdq")));
+}
+#endif
+
+#ifdef HETJAX_ARM64
+// Dot products of bytes; all of Apple's have them.
+bool HasDotProducts() {
+#ifdef __linux__
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return true;
 #endif
 }
 #endif
@@ -49,9 +82,12 @@ const std::vector<const Kernels*>& AvailableKernels() {
     std::vector<const Kernels*> found = {ScalarKernels()};
 #ifdef HETJAX_X86
     if (HasAvx2()) found.push_back(Avx2Kernels());
-#ifndef HETJAX_NO_AVX512
+    if (HasAvxVnni()) found.push_back(Avx2VnniKernels());
     if (HasAvx512()) found.push_back(Avx512Kernels());
+    if (HasAvx512Vnni()) found.push_back(Avx512VnniKernels());
 #endif
+#ifdef HETJAX_ARM64
+    if (HasDotProducts()) found.push_back(NeonKernels());
 #endif
     return found;
   }();
@@ -93,7 +129,7 @@ const Kernels& ActiveKernels() {
   if (from_environment.empty()) {
 #ifdef HETJAX_EMULATE_AVX512
     // Emulated instructions are for tests that ask for them by name.
-    return *AvailableKernels()[AvailableKernels().size() - 2];
+    return HasAvx2() ? *Avx2Kernels() : *ScalarKernels();
 #else
     return *AvailableKernels().back();
 #endif

@@ -25,25 +25,47 @@ int32_t DenseLane(int32_t level, int32_t n) {
   return (n & ~31) + (half & 7) + 2 * (half & 8) + (n >> 1 & 8);
 }
 
+int32_t QuadLane(int32_t level, int32_t n) { return level <= 2 ? ByteLane(n) : n; }
+
 // At 2 bits even bytes of a vector's half hold outputs 0..15 of its 32, odd bytes 16..31.
 int32_t VectorLane(int32_t level, int32_t n) {
   return level == 2 ? (n & ~31) + 2 * (n & 15) + (n >> 4 & 1) : n;
+}
+
+// At 4 bits unpacklo and unpackhi of a 512-bit vector's nibbles give the quadruples of outputs 0..15
+// and 16..31.
+int32_t DenseVectorLane(int32_t level, int32_t n) {
+  if (level != 4) return VectorLane(level, n);
+  return (n & ~31) + 8 * (n >> 2 & 3) + (n & 3) + (n >> 2 & 4);
 }
 
 constexpr Format kDense = {
     "nibble", {{8, 1, 2}, {4, 1, 2}, {2, 1, 4}, {2, 4, 4, true}}, DenseLane, nullptr, true};
 constexpr Format kNibble = {
     "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4, true}}, NibbleLane, &kDense, false};
+constexpr Format kDenseQuads = {
+    "nibble_quads", {{8, 1, 2}, {4, 1, 2}, {4, 2, 4}, {2, 4, 4, true}}, NibbleLane, nullptr, true};
+constexpr Format kQuads = {"nibble_quads", {{4, 1, 1}, {2, 1, 1}, {4, 4, 4}, {2, 4, 4, true}},
+                           QuadLane, &kDenseQuads, false};
+constexpr Format kDenseVector = {
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, {2, 4, 4, true}}, DenseVectorLane, nullptr, true};
 constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}}, VectorLane, nullptr, false};
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}}, VectorLane, &kDenseVector, false};
+
+int32_t SameLane(int32_t, int32_t n) { return n; }
+
+constexpr Format kNeon = {"neon", {{8, 1, 1}, {2, 1, 1}, {4, 4, 4, true}, {1, 2, 2}}, SameLane,
+                          nullptr, false};
 
 }  // namespace
 
 const Format& NibbleFormat() { return kNibble; }
+const Format& NibbleQuadsFormat() { return kQuads; }
 const Format& VectorFormat() { return kVector; }
+const Format& NeonFormat() { return kNeon; }
 
 const Format* FindFormat(const char* name) {
-  for (const Format* format : {&kNibble, &kVector}) {
+  for (const Format* format : {&kNibble, &kQuads, &kVector, &kNeon}) {
     if (std::strcmp(name, format->name) == 0) return format;
   }
   return nullptr;

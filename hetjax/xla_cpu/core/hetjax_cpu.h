@@ -105,6 +105,18 @@ HETJAX_CPU_API int hetjax_cpu_conv(const hetjax_cpu_layer* layer,
                                    const hetjax_cpu_epilogue* epilogue, void* out,
                                    int64_t out_size, char* error, int64_t error_size);
 
+/* Multiply-accumulates a second of one thread that an instruction set's instructions for a level (1,
+ * 2, 4, 8; 32 for float32) allow at most, measured on registers for so many seconds. */
+HETJAX_CPU_API int hetjax_cpu_limit(const char* isa, int32_t level, double seconds, double* rate,
+                                    char* error, int64_t error_size);
+
+/* Work of the tasks into which a convolution is cut for so many threads, in the order in which they
+ * are claimed: output pixels times lanes. Writes at most work_size of them, and how many there are. */
+HETJAX_CPU_API int hetjax_cpu_tasks(const hetjax_cpu_layer* layer,
+                                    const hetjax_cpu_geometry* geometry, int64_t threads,
+                                    int64_t* work, int64_t work_size, int64_t* count, char* error,
+                                    int64_t error_size);
+
 #ifdef __cplusplus
 }
 #endif

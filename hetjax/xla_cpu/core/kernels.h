@@ -125,6 +125,7 @@ const Kernels* Avx2Kernels();
 const Kernels* Avx2VnniKernels();
 const Kernels* Avx512Kernels();
 const Kernels* Avx512VnniKernels();
+const Kernels* NeonKernels();
 
 // The kernels of this call: the forced ones, or the best the machine has. Throws
 // std::invalid_argument if HETJAX_CPU_ISA names ones that cannot run here.

@@ -14,13 +14,8 @@ namespace {
 
 // Pairs of 4-bit codes in a byte to pairs of odd levels of outputs 0..15 and 16..31.
 HETJAX_INLINE void SplitPairs(__m256i codes, __m256i* first, __m256i* second) {
-  const __m256i mask = _mm256_set1_epi8(15);
-  const __m256i levels = _mm256_setr_epi8(-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13,
-                                          15, -15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11,
-                                          13, 15);
-  const __m256i low = _mm256_shuffle_epi8(levels, _mm256_and_si256(codes, mask));
-  const __m256i high =
-      _mm256_shuffle_epi8(levels, _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask));
+  __m256i low, high;
+  SplitNibbles(codes, &low, &high);
   *first = _mm256_unpacklo_epi8(low, high);
   *second = _mm256_unpackhi_epi8(low, high);
 }

@@ -38,7 +38,7 @@ struct PairTable {
   }
 };
 
-struct WidePairs {
+struct WidePairs : Words {
   static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w));
   }
@@ -101,12 +101,8 @@ __attribute__((noinline)) void SpillDots(const Tile& t, State<kPixels>* s,
 // Pairs of 4-bit codes in a byte to pairs of odd levels. Within every 256 bits the results are those
 // of outputs 0..15 and 16..31, so the halves change places.
 HETJAX_INLINE void SplitPairs512(__m512i codes, __m512i* first, __m512i* second) {
-  const __m512i mask = Broadcast512(0x0f0f0f0fu);
-  const __m512i levels = _mm512_broadcast_i32x4(
-      _mm_setr_epi8(-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15));
-  const __m512i low = _mm512_shuffle_epi8(levels, _mm512_and_si512(codes, mask));
-  const __m512i high =
-      _mm512_shuffle_epi8(levels, _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask));
+  __m512i low, high;
+  SplitNibbles(codes, &low, &high);
   const __m512i even = _mm512_unpacklo_epi8(low, high), odd = _mm512_unpackhi_epi8(low, high);
   *first = LowHalves(even, odd);
   *second = HighHalves(even, odd);

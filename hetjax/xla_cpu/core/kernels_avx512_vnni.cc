@@ -47,19 +47,33 @@ struct Triples {
 };
 
 // Weights are complements.
-struct Bits {
+struct Bits : Words {
   static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
     return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(a, w)));
   }
 };
 
-struct Quads {
+struct Quads : Words {
   static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
     return _mm512_dpbusd_epi32(sum, a, w);
   }
 };
 
-struct Pairs {
+// Quadruples of 4-bit codes in two bytes.
+struct DenseQuads : Quads {
+  static constexpr int kLaneBytes = 2;
+  template <int kAtOnce>
+  static HETJAX_INLINE void Load(const uint8_t* w, __m512i (&words)[kAtOnce]) {
+    HETJAX_UNROLL for (int v = 0; v < kAtOnce; v += 2) {
+      __m512i low, high;
+      SplitNibbles(Load512(w + 32 * v), &low, &high);
+      words[v] = _mm512_unpacklo_epi8(low, high);
+      words[v + 1] = _mm512_unpackhi_epi8(low, high);
+    }
+  }
+};
+
+struct Pairs : Words {
   static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
     return _mm512_dpwssd_epi32(sum, a, w);
   }
@@ -108,7 +122,11 @@ HETJAX_INLINE void AddWordsAndFinish(const Tile& t, int first, const State<kPixe
   }
   if (t.segment[2].runs > 0) {
     if (t.segment[0].runs > 0) Multiply(factor, t.dot_factor, sums);
-    AddWords<Quads, kVectors>(t.segment[2], first, sums);
+    if (t.is_dense) {
+      AddWords<DenseQuads, kVectors>(t.segment[2], first, sums);
+    } else {
+      AddWords<Quads, kVectors>(t.segment[2], first, sums);
+    }
     factor = t.dot_factor;
   }
   if (t.segment[3].runs > 0) {
@@ -213,9 +231,10 @@ void ExpandSixes(const Expansion& e) {
   }
 }
 
-// 4 bits: every nibble to a byte. What lies beyond the channels meets weights of zero.
-void ExpandQuads(const Expansion& e) {
-  const int64_t packed_bytes = (e.count + 7) / 8 * 4;
+// 4 bits: as ExpandQuads, 32 bytes to 64 at a time.
+void ExpandQuadVectors(const Expansion& e) {
+  const int64_t packed_bytes = (e.count + 7) / 8 * 4, unit = e.count / 4 * 4;
+  const uint32_t last = (1u << 8 * (e.count - unit)) - 1;
   for (int64_t i = 0; i < e.pixels; ++i) {
     const uint8_t* packed = e.packed + i * e.packed_bytes;
     uint8_t* row = e.rows + i * e.row_bytes;
@@ -225,6 +244,11 @@ void ExpandQuads(const Expansion& e) {
       const __m512i both = _mm512_or_si512(pairs, _mm512_slli_epi16(pairs, 4));
       Store512(row + 2 * at, _mm512_and_si512(both, Broadcast512(0x0f0f0f0fu)));
     }
+    if (unit == e.count) continue;
+    uint32_t word;
+    __builtin_memcpy(&word, row + unit, 4);
+    word &= last;
+    __builtin_memcpy(row + unit, &word, 4);
   }
 }
 
@@ -234,7 +258,7 @@ const Kernels kKernels = {
     kTile,
     Run,
     DepthwiseVectors,
-    {ExpandWords, ExpandSixes, ExpandQuads, ExpandWide},
+    {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},
     EncodeVectors512,
     Pack,
     Unpack,

@@ -48,6 +48,17 @@ void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, in
   CheckedProduct(padded, CheckedProduct(padded, y.size(), x.size()), layer.row_bytes + 1);
 }
 
+Geometry Flattened(const Layer& layer, const Geometry& g) {
+  if (layer.taps != 1 || g.stride[0] != 1 || g.stride[1] != 1 || g.pad_low[0] || g.pad_low[1] ||
+      g.pad_high[0] || g.pad_high[1]) {
+    return g;
+  }
+  Geometry flat = g;
+  flat.width = g.batch * g.height * g.width;
+  flat.batch = flat.height = 1;
+  return flat;
+}
+
 Range ValidTaps(const Geometry& geometry, int axis, int64_t kernel, int64_t at) {
   const int64_t size = axis == 0 ? geometry.height : geometry.width;
   const int64_t origin = at * geometry.stride[axis] - geometry.pad_low[axis];
@@ -117,6 +128,11 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
   const int64_t least = blocks == 1 ? 2 * tile : 8 * tile;
   while (windows() < wanted && rows > 1 && pixels_each >= least) rows = CeilDiv(rows, 2);
   while (windows() < wanted && columns > 2 * least && pixels_each >= least) {
+    columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
+  }
+  // Many threads: single tiles of pixels rather than threads without work.
+  while (threads > 1 && windows() * blocks < threads && rows > 1) rows = CeilDiv(rows, 2);
+  while (threads > 1 && windows() * blocks < threads && columns > tile) {
     columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
   }
   Schedule schedule;

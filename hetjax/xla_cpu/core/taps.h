@@ -9,6 +9,9 @@
 
 namespace hetjax {
 
+// A matrix product in other words is one row of all its pixels; other geometries as they are.
+Geometry Flattened(const Layer& layer, const Geometry& g);
+
 struct Range {
   int64_t begin, end;
   bool operator==(const Range& other) const { return begin == other.begin && end == other.end; }

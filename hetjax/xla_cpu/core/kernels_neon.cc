@@ -1,0 +1,453 @@
+// AArch64 kernels, with the dot products of Armv8.2. 1-bit products are counts of differing bits,
+// 2-bit ones come from tables of 16 bytes: four bits of an activation choose a table, four bits of a
+// weight an entry. Both add up in bytes, 16 outputs a vector. The lanes of vectors are the outputs in
+// order.
+#include "kernels.h"
+
+#include <arm_neon.h>
+
+namespace hetjax {
+namespace {
+
+#include "kernels_common.inc"
+#define HETJAX_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define HETJAX_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define HETJAX_UNROLL _Pragma("GCC unroll 8")
+#endif
+#include "convert_neon.inc"
+
+constexpr int kTile = 4;
+// Outputs whose 32-bit sums are kept in registers.
+constexpr int kLanes = 16;
+
+// A unit of eight channels of 1 bit. Its raw sum is the number of bits that agree: what is counted is
+// taken off the most that the units give.
+struct Bits {
+  static constexpr int kMost = 8;    // that a unit adds
+  static constexpr int kUnits = 31;  // whose sum a byte holds
+
+  template <int kPixels, int kVectors>
+  static HETJAX_INLINE void Start(int units, uint8x16_t (&sums)[kPixels][kVectors]) {
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+        sums[i][v] = vdupq_n_u8(static_cast<uint8_t>(kMost * units));
+      }
+    }
+  }
+
+  template <int kVectors>
+  static HETJAX_INLINE void Add(const uint8_t* row, const uint8x16_t (&weights)[kVectors],
+                                uint8x16_t (&sums)[kVectors]) {
+    const uint8x16_t codes = vld1q_dup_u8(row);
+    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[v] = vsubq_u8(sums[v], vcntq_u8(veorq_u8(codes, weights[v])));
+    }
+  }
+};
+
+// Entry w of row a: the raw sum of a unit of two channels of 2 bits with codes a and w.
+struct Tables {
+  alignas(16) uint8_t pairs[256];
+};
+
+constexpr Tables MakeTables() {
+  Tables t = {};
+  for (int a = 0; a < 16; ++a) {
+    for (int w = 0; w < 16; ++w) {
+      const int low = (2 * (a & 3) - 3) * (2 * (w & 3) - 3);
+      const int high = (2 * (a >> 2) - 3) * (2 * (w >> 2) - 3);
+      t.pairs[16 * a + w] = static_cast<uint8_t>((low + high + 18) / 2);
+    }
+  }
+  return t;
+}
+constexpr Tables kTables = MakeTables();
+
+struct Pairs {
+  static constexpr int kMost = 18;
+  static constexpr int kUnits = 14;
+
+  template <int kPixels, int kVectors>
+  static HETJAX_INLINE void Start(int, uint8x16_t (&sums)[kPixels][kVectors]) {
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) sums[i][v] = vdupq_n_u8(0);
+    }
+  }
+
+  template <int kVectors>
+  static HETJAX_INLINE void Add(const uint8_t* row, const uint8x16_t (&weights)[kVectors],
+                                uint8x16_t (&sums)[kVectors]) {
+    const uint8x16_t entries = vld1q_u8(kTables.pairs + *row);
+    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[v] = vaddq_u8(sums[v], vqtbl1q_u8(entries, weights[v]));
+    }
+  }
+};
+
+// What a tile holds between its levels.
+template <int kPixels>
+struct State {
+  // Where sums so far are: the tile's constants, or `totals` once something was added to them.
+  const uint32_t* base[kPixels];
+  bool has_totals;
+  alignas(16) uint32_t totals[kPixels][kBlock];
+  // Raw sums of 1 and 2 bits.
+  alignas(16) uint16_t sums[2][kPixels][kBlock];
+};
+
+template <int kPixels>
+void StartTotals(int lanes, State<kPixels>* s) {
+  if (s->has_totals) return;
+  s->has_totals = true;
+  for (int i = 0; i < kPixels; ++i) {
+    __builtin_memcpy(s->totals[i], s->base[i], 4 * static_cast<uint64_t>(lanes));
+    s->base[i] = s->totals[i];
+  }
+}
+
+// Adds factor * sums of 16 outputs.
+HETJAX_INLINE void AddProducts(const uint16_t* sums, uint16_t factor, uint32x4_t (&totals)[4]) {
+  HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
+    const uint16x8_t x = vld1q_u16(sums + 8 * h);
+    totals[2 * h] = vmlal_n_u16(totals[2 * h], vget_low_u16(x), factor);
+    totals[2 * h + 1] = vmlal_high_n_u16(totals[2 * h + 1], x, factor);
+  }
+}
+
+// Of the two levels; for 1 bit up to 2^15.
+uint16_t TableFactor(const Tile& t, int index) {
+  return static_cast<uint16_t>(index == 0 ? t.table_factor << t.table_shift : t.table_factor);
+}
+
+// Moves 16-bit sums that would overflow to the totals.
+template <int kPixels, int kVectors>
+__attribute__((noinline)) void MoveSums(const Tile& t, int index, State<kPixels>* s) {
+  StartTotals(kLanes * kVectors, s);
+  for (int i = 0; i < kPixels; ++i) {
+    for (int n = 0; n < kLanes * kVectors; n += kLanes) {
+      uint32_t* to = s->totals[i] + n;
+      uint32x4_t totals[4];
+      for (int q = 0; q < 4; ++q) totals[q] = vld1q_u32(to + 4 * q);
+      AddProducts(s->sums[index][i] + n, TableFactor(t, index), totals);
+      for (int q = 0; q < 4; ++q) vst1q_u32(to + 4 * q, totals[q]);
+    }
+    __builtin_memset(s->sums[index][i], 0, sizeof(s->sums[index][i]));
+  }
+}
+
+// Sums of one of the levels of 1 and 2 bits.
+template <typename Level, int kPixels, int kVectors>
+void AddUnits(const Tile& t, int index, State<kPixels>* s) {
+  constexpr int kUsedByChunk = Level::kMost * Level::kUnits;
+  const Segment& seg = t.segment[index];
+  __builtin_memset(s->sums[index], 0, sizeof(s->sums[index]));
+  const uint8_t* rows[kPixels];
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
+  const uint8_t* w = seg.weights;
+  int64_t rest = int64_t{seg.runs} * seg.units;  // units to come
+  int room = 0, used = 0;
+  uint8x16_t sums[kPixels][kVectors];
+  const auto start = [&]() __attribute__((always_inline)) {
+    room = static_cast<int>(rest < Level::kUnits ? rest : Level::kUnits);
+    rest -= room;
+    Level::Start(room, sums);
+  };
+  const auto widen = [&]() __attribute__((always_inline)) {
+    used += kUsedByChunk;
+    if (__builtin_expect(used > 0xffff, 0)) {
+      MoveSums<kPixels, kVectors>(t, index, s);
+      used = kUsedByChunk;
+    }
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+      HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+        uint16_t* to = s->sums[index][i] + kLanes * v;
+        vst1q_u16(to, vaddw_u8(vld1q_u16(to), vget_low_u8(sums[i][v])));
+        vst1q_u16(to + 8, vaddw_high_u8(vld1q_u16(to + 8), sums[i][v]));
+      }
+    }
+  };
+  start();
+  for (int32_t r = 0; r < seg.runs; ++r) {
+    int left = seg.units;
+    while (left > 0) {
+      const int count = left < room ? left : room;
+      for (int k = 0; k < count; ++k, w += kLanes * kVectors) {
+        uint8x16_t weights[kVectors];
+        HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) weights[v] = vld1q_u8(w + kLanes * v);
+        HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) Level::Add(rows[i] + k, weights, sums[i]);
+      }
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += count;
+      left -= count;
+      room -= count;
+      if (room == 0) {
+        widen();
+        start();
+      }
+    }
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes - seg.units;
+  }
+}
+
+// 16 outputs' 32-bit sums of every pixel.
+template <int kPixels>
+using Sums = int32x4_t[kPixels][4];
+
+template <int kPixels>
+HETJAX_INLINE void Clear(Sums<kPixels>& sums) {
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) sums[i][q] = vdupq_n_s32(0);
+  }
+}
+
+// 4 bits: quadruples of codes times quadruples of odd levels; unit number kUnit of the loaded ones.
+template <int kUnit, int kPixels>
+HETJAX_INLINE void AddQuads(const uint8_t* w, const int8x16_t (&codes)[kPixels],
+                            Sums<kPixels>& sums) {
+  int8x16_t weights[4];
+  HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+    weights[q] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * q));
+  }
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+      sums[i][q] = vdotq_laneq_s32(sums[i][q], weights[q], codes[i], kUnit);
+    }
+  }
+}
+
+template <int kPixels>
+HETJAX_INLINE void AddDots(const Tile& t, int first, Sums<kPixels>& sums) {
+  const Segment& seg = t.segment[2];
+  const int64_t unit_bytes = 4 * t.lanes;
+  const uint8_t* w = seg.weights + 4 * first;
+  for (int32_t r = 0; r < seg.runs; ++r) {
+    const uint8_t* rows[kPixels];
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i] + r * seg.run_bytes;
+    int32_t k = 0;
+    int8x16_t codes[kPixels];
+    for (; k + 4 <= seg.units; k += 4, w += 4 * unit_bytes) {
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+        codes[i] = vreinterpretq_s8_u8(vld1q_u8(rows[i] + 4 * k));
+      }
+      AddQuads<0, kPixels>(w, codes, sums);
+      AddQuads<1, kPixels>(w + unit_bytes, codes, sums);
+      AddQuads<2, kPixels>(w + 2 * unit_bytes, codes, sums);
+      AddQuads<3, kPixels>(w + 3 * unit_bytes, codes, sums);
+    }
+    for (; k < seg.units; ++k, w += unit_bytes) {
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+        int32_t quad;
+        __builtin_memcpy(&quad, rows[i] + 4 * k, 4);
+        codes[i] = vreinterpretq_s8_s32(vdupq_n_s32(quad));
+      }
+      AddQuads<0, kPixels>(w, codes, sums);
+    }
+  }
+}
+
+// 8 bits, one channel a unit, in 16 bits: 8-bit odd levels need nine.
+template <int kPixels>
+HETJAX_INLINE void AddWide(const Tile& t, int first, Sums<kPixels>& sums) {
+  const Segment& seg = t.segment[3];
+  const int64_t unit_bytes = 2 * t.lanes;
+  const uint8_t* w = seg.weights + 2 * first;
+  for (int32_t r = 0; r < seg.runs; ++r) {
+    for (int32_t k = 0; k < seg.units; ++k, w += unit_bytes) {
+      const int16x8_t low = vreinterpretq_s16_u8(vld1q_u8(w));
+      const int16x8_t high = vreinterpretq_s16_u8(vld1q_u8(w + 16));
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+        int16_t code;
+        __builtin_memcpy(&code, seg.rows[i] + r * seg.run_bytes + 2 * k, 2);
+        const int16x8_t codes = vdupq_n_s16(code);
+        sums[i][0] = vmlal_s16(sums[i][0], vget_low_s16(low), vget_low_s16(codes));
+        sums[i][1] = vmlal_high_s16(sums[i][1], low, codes);
+        sums[i][2] = vmlal_s16(sums[i][2], vget_low_s16(high), vget_low_s16(codes));
+        sums[i][3] = vmlal_high_s16(sums[i][3], high, codes);
+      }
+    }
+  }
+}
+
+HETJAX_INLINE float32x4_t Activated(float32x4_t y, Activation activation) {
+  if (activation == Activation::kNone) return y;
+  // Neither the sign of a zero nor NaN changes.
+  y = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltzq_f32(y)));
+  return activation == Activation::kRelu ? y : vminq_f32(y, vdupq_n_f32(6.0f));
+}
+
+// 4 outputs.
+HETJAX_INLINE float32x4_t Value(uint32x4_t total, const float* scale, const float* bias,
+                                const float* residual, Activation activation) {
+  const float32x4_t t = vcvtq_f32_s32(vreinterpretq_s32_u32(total));
+  float32x4_t y = vfmaq_f32(vld1q_f32(bias), t, vld1q_f32(scale));
+  if (residual != nullptr) y = vaddq_f32(y, vld1q_f32(residual));
+  return Activated(y, activation);
+}
+
+// The sums of 4 and 8 bits of 16 outputs from `first` on, then everything's sum.
+template <int kPixels>
+void Finish(const Tile& t, int first, State<kPixels>* s) {
+  Sums<kPixels> dots;
+  if (t.segment[3].runs > 0) {
+    Clear<kPixels>(dots);
+    AddWide<kPixels>(t, first, dots);
+    StartTotals(t.lanes, s);
+    for (int i = 0; i < kPixels; ++i) {
+      for (int q = 0; q < 4; ++q) {
+        uint32_t* to = s->totals[i] + first + 4 * q;
+        vst1q_u32(to, vmlaq_n_u32(vld1q_u32(to), vreinterpretq_u32_s32(dots[i][q]),
+                                  t.wide_factor));
+      }
+    }
+  }
+  Clear<kPixels>(dots);
+  if (t.segment[2].runs > 0) AddDots<kPixels>(t, first, dots);
+  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+    uint32x4_t totals[4];
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+      totals[q] = vmlaq_n_u32(vld1q_u32(s->base[i] + first + 4 * q),
+                              vreinterpretq_u32_s32(dots[i][q]), t.dot_factor);
+    }
+    for (int index = 0; index < 2; ++index) {
+      if (t.segment[index].runs == 0) continue;
+      AddProducts(s->sums[index][i] + first, TableFactor(t, index), totals);
+    }
+    if (t.scale == nullptr) {
+      uint32_t* out = static_cast<uint32_t*>(t.out[i]) + first;
+      HETJAX_UNROLL for (int q = 0; q < 4; ++q) vst1q_u32(out + 4 * q, totals[q]);
+      continue;
+    }
+    float* out = static_cast<float*>(t.out[i]) + first;
+    const float* residual = t.residual[i] == nullptr ? nullptr : t.residual[i] + first;
+    HETJAX_UNROLL for (int q = 0; q < 4; ++q) {
+      vst1q_f32(out + 4 * q,
+                Value(totals[q], t.scale + first + 4 * q, t.bias + first + 4 * q,
+                      residual == nullptr ? nullptr : residual + 4 * q, t.activation));
+    }
+  }
+}
+
+template <int kPixels, int kVectors>
+void RunTile(const Tile& t) {
+  State<kPixels> s;
+  s.has_totals = false;
+  for (int i = 0; i < kPixels; ++i) s.base[i] = t.constants[i];
+  if (t.segment[0].runs > 0) AddUnits<Bits, kPixels, kVectors>(t, 0, &s);
+  if (t.segment[1].runs > 0) AddUnits<Pairs, kPixels, kVectors>(t, 1, &s);
+  for (int first = 0; first < kLanes * kVectors; first += kLanes) Finish<kPixels>(t, first, &s);
+}
+
+template <int kVectors>
+void ByPixels(const Tile& t) {
+  switch (t.pixels) {
+    case 1: return RunTile<1, kVectors>(t);
+    case 2: return RunTile<2, kVectors>(t);
+    case 3: return RunTile<3, kVectors>(t);
+    default: return RunTile<4, kVectors>(t);
+  }
+}
+
+void Run(const Tile& t) {
+  if (t.lanes == kBlock) {
+    ByPixels<kBlock / kLanes>(t);
+  } else {
+    ByPixels<kHalfBlock / kLanes>(t);
+  }
+}
+
+// ---- Depthwise.
+
+// kVectors times four outputs from n on, kept in registers over all taps.
+template <int kVectors>
+HETJAX_INLINE void DepthwiseAt(const DepthwiseTile& t, int64_t n) {
+  float32x4_t sums[kVectors];
+  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) sums[v] = vdupq_n_f32(0.0f);
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const float* row = t.rows + t.row_offsets[tap] + n;
+    const float* weights = t.weights + t.weight_offsets[tap] + n;
+    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[v] = vfmaq_f32(sums[v], vld1q_f32(row + 4 * v), vld1q_f32(weights + 4 * v));
+    }
+  }
+  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = n + 4 * v;
+    const uint32x4_t total = vreinterpretq_u32_s32(
+        vmlaq_s32(vreinterpretq_s32_u32(vld1q_u32(t.constants + at)), vcvtq_s32_f32(sums[v]),
+                  vld1q_s32(t.multiplier + at)));
+    if (t.scale == nullptr) {
+      vst1q_u32(static_cast<uint32_t*>(t.out) + at, total);
+    } else {
+      vst1q_f32(static_cast<float*>(t.out) + at,
+                Value(total, t.scale + at, t.bias + at,
+                      t.residual == nullptr ? nullptr : t.residual + at, t.activation));
+    }
+  }
+}
+
+void DepthwiseVectors(const DepthwiseTile& t) {
+  constexpr int64_t kExactTaps = 256;  // as in Depthwise
+  int64_t n = 0;
+  if (t.taps <= kExactTaps) {
+    for (; n + 32 <= t.outputs; n += 32) DepthwiseAt<8>(t, n);
+    for (; n + 4 <= t.outputs; n += 4) DepthwiseAt<1>(t, n);
+  }
+  if (n == t.outputs) return;
+  DepthwiseTile rest = t;
+  rest.rows += n;
+  rest.weights += n;
+  rest.outputs -= n;
+  rest.multiplier += n;
+  rest.constants += n;
+  if (t.scale != nullptr) {
+    rest.scale += n;
+    rest.bias += n;
+  }
+  if (t.residual != nullptr) rest.residual += n;
+  rest.out = static_cast<uint32_t*>(t.out) + n;
+  Depthwise(rest);
+}
+
+// ---- Rows of units.
+
+// 1 bit: as packed.
+void ExpandBits(const Expansion& e) {
+  for (int64_t i = 0; i < e.pixels; ++i) {
+    uint8_t* row = e.rows + i * e.row_bytes;
+    ForEachWord(e.packed + i * e.packed_bytes, e.count, [row](uint32_t word, int64_t at) {
+      __builtin_memcpy(row + 4 * at, &word, 4);
+    });
+  }
+}
+
+// 4 bits: a byte each, pixels without gaps.
+void ExpandBytes(const Expansion& e) {
+  for (int64_t i = 0; i < e.pixels; ++i) {
+    uint8_t* row = e.rows + i * e.row_bytes;
+    ForEachWord(e.packed + i * e.packed_bytes, e.count * 4, [row](uint32_t word, int64_t at) {
+      uint64_t x = word;
+      x = (x | x << 16) & 0x0000ffff0000ffffu;
+      x = (x | x << 8) & 0x00ff00ff00ff00ffu;
+      x = (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
+      __builtin_memcpy(row + 8 * at, &x, 8);
+    });
+  }
+}
+
+const Kernels kKernels = {
+    "neon_dotprod",
+    NeonFormat,
+    kTile,
+    Run,
+    DepthwiseVectors,
+    {ExpandBits, ExpandNibbles<2>, ExpandBytes, ExpandWide},
+    Encode,
+    Pack,
+    Unpack,
+};
+
+}  // namespace
+
+const Kernels* NeonKernels() { return &kKernels; }
+
+}  // namespace hetjax
