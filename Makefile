@@ -10,16 +10,23 @@ PYTEST_ARGS ?=
 # Compilers to try in order; CXX= in the environment or on the command line goes first.
 COMPILERS := $(if $(filter environment% command%,$(origin CXX)),$(CXX)) clang++-19 clang++ g++ c++
 
+# Of test-sanitized.
+FUZZ_SECONDS ?= 60
+
+CORE_TESTS := $(wildcard tests/xla_cpu/*.cc tests/xla_cpu/*.h tests/xla_cpu/CMakeLists.txt)
 CPP_SOURCES := $(wildcard CMakeLists.txt) \
   $(shell find hetjax/xla_cpu -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name 'CMakeLists.txt' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-emulated demo lint format wheel build-file clean
+.PHONY: help setup test test-emulated test-sanitized test-neon \
+        demo lint format wheel build-file clean
 
 help:
 	@echo 'make setup          .venv with everything pinned, the package (editable), the C++ kernels'
 	@echo 'make test           all tests (PYTEST_ARGS="-k conv" and the like are passed on)'
 	@echo 'make test-emulated  the contract suite on AVX-512 kernels emulated in software'
+	@echo 'make test-sanitized the C++ engine under sanitizers, fuzzed for FUZZ_SECONDS=60'
+	@echo 'make test-neon      the AArch64 kernels, cross-compiled, in an emulator'
 	@echo 'make demo           train, pack and run a network; DATA=digits or fashion_mnist'
 	@echo 'make lint, format   ruff'
 	@echo 'make wheel          dist/hetjax-*.whl'
@@ -88,6 +95,32 @@ build/emulated/.done: $(CPP_SOURCES) $(VENV)/.requirements
 test-emulated: setup build/emulated/.done
 	HETJAX_CPU_LIBRARY=$(CURDIR)/build/emulated/prefix/hetjax/xla_cpu/libhetjax_cpu.so \
 	  $(PY) -m pytest tests/contract $(PYTEST_ARGS)
+
+SANITIZED := build/sanitized
+$(SANITIZED)/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements
+	$(call build_kernels,$(SANITIZED),-DHETJAX_SANITIZE="address;undefined" -DHETJAX_CORE_TESTS=ON)
+
+# The core alone, hostile calls, and the library within Python, whose own leaks are not our concern.
+# The sanitizers' runtime has to be there before Python itself.
+test-sanitized: setup $(SANITIZED)/.done
+	$(SANITIZED)/tests/xla_cpu/core_test 1 500
+	$(SANITIZED)/tests/xla_cpu/fuzz $(FUZZ_SECONDS)
+	compiler=$$(sed -n 's/^CMAKE_CXX_COMPILER:[^=]*=//p' $(SANITIZED)/CMakeCache.txt); \
+	runtime=$$($$compiler -print-file-name=libclang_rt.asan-$$(uname -m).so); \
+	[ -f "$$runtime" ] || runtime=$$($$compiler -print-file-name=libasan.so); \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$runtime" \
+	  HETJAX_CPU_LIBRARY=$(CURDIR)/$(SANITIZED)/hetjax/xla_cpu/libhetjax_cpu.so \
+	  $(PY) -m pytest -n 0 -q tests/xla_cpu/test_jax.py
+
+NEON := build/neon
+# On a processor with dot products and on one without.
+test-neon: $(VENV)/.requirements
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -S . -B $(NEON) -G Ninja -DHETJAX_FFI=OFF \
+	  -DHETJAX_CORE_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build $(NEON) -j 2 --target core_test
+	qemu-aarch64-static -cpu max $(NEON)/tests/xla_cpu/core_test 1 300 neon_dotprod
+	qemu-aarch64-static -cpu cortex-a72 $(NEON)/tests/xla_cpu/core_test 1 30 scalar
 
 demo: setup
 	@mkdir -p demo

@@ -1,5 +1,8 @@
-"""Timing of peers side by side."""
+"""hetjax and other engines side by side: peers, limits, profiles, calibration of a target.
 
-from hetjax.bench.timing import Timing, interleaved
+`python -m hetjax bench` is the way in. What this file exports is all that other rooms use.
+"""
 
-__all__ = ["Timing", "interleaved"]
+from hetjax.bench.timing import Timing, bursts, interleaved
+
+__all__ = ["Timing", "bursts", "interleaved"]

@@ -127,7 +127,9 @@ def calibrate(
 
   Raises:
     ours.Wrong: a kernel of hetjax gives another result than the reference implementation.
+    RuntimeError: the engine is not available: there is nothing to calibrate.
   """
+  isa, compiler = xla_cpu.active_isa(), xla_cpu.compiler()
   samples = [(spec, f"{p}-bit", {p: 1.0}) for spec, p in itertools.product(fitted, LEVELS)]
   tests = [(spec, mix, MIXES[mix]) for spec in judged for mix in tuple(MIXES)[:1]]
   measured = layer_seconds([(spec, mix) for spec, _, mix in [*samples, *tests]], seconds)
@@ -162,11 +164,11 @@ def calibrate(
     name=name,
     description=(
       f"{threads} thread{'s' * (threads > 1)} of {machine['processor']}, instruction set "
-      f"{xla_cpu.active_isa()}, batch 1. Costs fitted to convolutions of one level each."
+      f"{isa}, batch 1. Costs fitted to convolutions of one level each."
     ),
     provenance=(
       f"measured by hetjax at commit {about['commit'][:12]}, {about['time'][:10]}, built with "
-      f"{xla_cpu.compiler()}; mean absolute error {100 * mean_error(rows, False):.1f} % on mixed "
+      f"{compiler}; mean absolute error {100 * mean_error(rows, False):.1f} % on mixed "
       f"layers that the fit did not see, {100 * mean_error(rows, True):.1f} % on the others"
     ),
     frequency_ghz=ghz,

@@ -27,7 +27,7 @@ COLUMNS = (Column("layer", "layer"), *ENGINE_COLUMNS, *RATIO_COLUMNS, MISSING_CO
 # call from Python, which layers inside a network do not pay; every engine may also run one a call.
 CHAIN = 4
 # Codes at a tie may round to either side, and through a chain that spreads: steps of 1 / 255.
-TOLERANCES = {32: FLOAT_TOLERANCE, 8: 8 / 255, 4: 0.02}
+TOLERANCES = {32: FLOAT_TOLERANCE, 8: 8 / 255, 4: 0.02, 2: 0.02}
 
 
 def contenders(

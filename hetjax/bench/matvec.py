@@ -34,7 +34,7 @@ COLUMNS = (
   Column("over_int4", "over int4", lambda v: f"{v:.2f}x"),
   MISSING_COLUMN,
 )
-TOLERANCES = {32: FLOAT_TOLERANCE, 8: 4 / 255, 4: 0.02}
+TOLERANCES = {32: FLOAT_TOLERANCE, 8: 4 / 255, 4: 0.02, 2: 0.02}
 FOOTPRINT = 256e6  # bytes of all copies together, beyond any cache
 
 

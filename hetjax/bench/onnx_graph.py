@@ -9,17 +9,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hetjax.bench.graph import Graph, Node
-from hetjax.bench.quantization import Ranges, quantize_kernel, quantized_tensors
+from hetjax.bench.quantization import Range, Ranges, quantize_kernel, quantized_tensors
 
 OPSET, IR = 20, 10  # the first with Gelu; read by every release that knows that set
+MICROSOFT = "com.microsoft"
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 class _Model:
   """Nodes and initializers under construction."""
 
-  def __init__(self):
-    self.nodes, self.initializers, self._count = [], [], 0
+  def __init__(self, dynamic: bool):
+    self.nodes, self.initializers, self.dynamic, self._count = [], [], dynamic, 0
 
   def constant(self, value: np.ndarray) -> str:
     name = f"constant{len(self.initializers)}"
@@ -39,6 +40,7 @@ def to_onnx(
   *,
   channels_last: bool = True,
   quantized_ends: bool = False,
+  dynamic: bool = False,
 ) -> onnx.ModelProto:
   """The graph as an ONNX model with input "input" and output "output".
 
@@ -48,8 +50,10 @@ def to_onnx(
     channels_last: Whether images at input and output are NHWC, behind a transposition that
       runtimes with such kernels remove; otherwise NCHW, ONNX's own layout.
     quantized_ends: Whether input and output are uint8 codes instead of float32.
+    dynamic: Whether dense layers are ONNX Runtime's own operator with int8 weights, which quantizes
+      activations by their range at hand; the rest stays in float32.
   """
-  model = _Model()
+  model = _Model(dynamic)
   kept = set(quantized_tensors(graph)) if ranges else set()
   ends = {"input", graph.output} if quantized_ends else set()
 
@@ -74,7 +78,8 @@ def to_onnx(
   for node in graph.nodes:
     inputs = [tensors[name] for name in node.inputs]
     y = _OPS[node.op](model, node, inputs, ranges)
-    y = _activate(model, y, node.activation)
+    if not (ranges and node.output in kept | ends and _saturates(node, ranges[node.output])):
+      y = _activate(model, y, node.activation)
     tensors[node.output] = boundary(node.output, y, output=node.output == graph.output)
     ranks[node.output] = 2 if node.op == "mean" else ranks[node.inputs[0]]
   last = tensors[graph.output]
@@ -93,7 +98,15 @@ def to_onnx(
     [helper.make_tensor_value_info("output", kind, None)],
     model.initializers,
   )
-  return helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+  sets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+  return helper.make_model(made, opset_imports=sets if dynamic else sets[:1], ir_version=IR)
+
+
+def _saturates(node: Node, found: Range) -> bool:
+  """Whether the codes' own ends, 0 and 255, are the activation, which then needs no operator."""
+  if found.zero_point != 0:
+    return False
+  return node.activation == "relu" or (node.activation == "relu6" and 255 * found.scale < 6.001)
 
 
 def _activate(model: _Model, x: str, activation: str | None) -> str:
@@ -135,6 +148,11 @@ def _conv(model: _Model, node: Node, inputs, ranges) -> str:
 
 
 def _dense(model: _Model, node: Node, inputs, ranges) -> str:
+  if model.dynamic:
+    codes, scale = quantize_kernel(node.constants["kernel"])
+    zeros = np.zeros(len(scale), np.int8)
+    parts = [model.constant(v) for v in (codes, scale, zeros, node.constants["bias"])]
+    return model.op("DynamicQuantizeMatMul", *inputs, *parts, domain=MICROSOFT)
   # MatMul and Add serve any rank; a bias that stays float costs one addition an output.
   y = model.op("MatMul", *inputs, _kernel(model, node, ranges, (0, 1)))
   bias = node.constants["bias"]

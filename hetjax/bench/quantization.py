@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int8, UInt8
 
 from hetjax.bench.execute import constants_of, execute
 from hetjax.bench.graph import Graph, Node
@@ -89,6 +89,14 @@ def quantize_kernel(
   scale = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0) / TOPS[bits]
   scale = np.maximum(scale, 1e-12).astype(np.float32)
   return np.round(kernel / scale).astype(np.int8), scale
+
+
+def pack_int4(codes: Int8[np.ndarray, "*b n"]) -> UInt8[np.ndarray, "*b half"]:
+  """Codes of 4 bits two a byte along the last axis, the first in the low half."""
+  if codes.shape[-1] % 2:
+    codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
+  half = codes.astype(np.uint8) & 15
+  return half[..., ::2] | (half[..., 1::2] << 4)
 
 
 def run_rounded(graph: Graph, x: np.ndarray, bits: int) -> np.ndarray:

@@ -50,7 +50,7 @@ class _Pass:
 
   def run(self) -> Graph:
     for node in self.graph.nodes:
-      if node.primitive is PACKED_LAYER.primitive and _argument(node, "scale") is not None:
+      if node.primitive is PACKED_LAYER.primitive:
         self._fuse_layer(node)
     nodes = []
     for node in self.graph.nodes:
@@ -66,10 +66,12 @@ class _Pass:
 
   def _fuse_layer(self, layer: Node) -> None:
     (records, weights, scale, bias), static = PACKED_LAYER.arguments(layer.inputs, layer.parameters)
+    if scale is None:  # its accumulators are the result
+      return
     chain = _Chain(layer, layer.outputs[0], Affine.of(scale, bias), covered=[layer])
     while self._extend(chain):
       pass
-    x, inv_beta = self._input(records, chain)
+    x, inv_beta = self._input(records)
     requantize, outputs, others = self._consumers(chain)
     arguments = (x, weights, *chain.affine.values(), inv_beta, chain.residual, requantize)
     keywords = static | {"activation": chain.activation, "keep_values": others}
@@ -85,8 +87,10 @@ class _Pass:
     if self.uses[chain.end] != 1 or not self.readers[chain.end]:
       return False
     (reader,) = self.readers[chain.end]
-    end = reader.outputs[0]
-    if reader in self.covered or (end.shape, end.dtype) != (chain.end.shape, chain.end.dtype):
+    if reader in self.covered or len(reader.outputs) != 1:
+      return False
+    (end,) = reader.outputs
+    if (end.shape, end.dtype) != (chain.end.shape, chain.end.dtype):
       return False
     if not self._take(chain, reader):
       return False
@@ -120,7 +124,7 @@ class _Pass:
         return True
     return False
 
-  def _input(self, records: Value, chain: _Chain) -> tuple[Value, Value | None]:
+  def _input(self, records: Value) -> tuple[Value, Value | None]:
     """What the layer reads: records, or values that only this layer quantizes."""
     source = self.producers.get(records)
     if source is None or source in self.covered or self.uses[records] != 1:
@@ -149,11 +153,6 @@ class _Pass:
         requantize[key] = Requantize(inv_beta, static["layout"], static["signed"])
       self.covered.add(reader)
     return tuple(requantize.values()), list(records.values()), others
-
-
-def _argument(node: Node, name: str):
-  position = {"records": 0, "weights": 1, "scale": 2, "bias": 3}[name]
-  return PACKED_LAYER.arguments(node.inputs, node.parameters)[0][position]
 
 
 def _other(node: Node, value: Value) -> Value:

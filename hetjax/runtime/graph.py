@@ -58,12 +58,21 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-  """One equation."""
+  """One equation.
+
+  Attributes:
+    primitive: What it computes.
+    parameters: Its static arguments.
+    inputs: What it reads.
+    outputs: What it makes.
+    has_effects: Whether it does more than that, as a print does.
+  """
 
   primitive: Primitive
   parameters: dict[str, Any]
   inputs: tuple[Value, ...]
   outputs: tuple[Value, ...]
+  has_effects: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,10 +101,10 @@ class Graph:
     return found
 
   def pruned(self) -> Graph:
-    """The program without nodes whose results nobody reads."""
+    """The program without nodes that nobody reads and that do nothing else."""
     wanted, kept = set(self.outputs), []
     for node in reversed(self.nodes):
-      if wanted.intersection(node.outputs):
+      if node.has_effects or wanted.intersection(node.outputs):
         wanted.update(node.inputs)
         kept.append(node)
     return dataclasses.replace(self, nodes=tuple(reversed(kept)))
@@ -167,7 +176,7 @@ def _node(equation: Any, operands: Sequence[Value], nodes: list[Node]) -> Sequen
   """Appends one equation, or computes it if its operands are known and its results no larger."""
   avals = [v.aval for v in equation.outvars]
   outputs = tuple(Value(a.shape, a.dtype) for a in avals)
-  node = Node(equation.primitive, equation.params, tuple(operands), outputs)
+  node = Node(equation.primitive, equation.params, tuple(operands), outputs, bool(equation.effects))
   if _foldable(node):
     with jax.ensure_compile_time_eval():
       arrays = _bind(node, [v.constant for v in operands])
@@ -177,7 +186,7 @@ def _node(equation: Any, operands: Sequence[Value], nodes: list[Node]) -> Sequen
 
 
 def _foldable(node: Node) -> bool:
-  if not node.inputs or node.primitive.name in _UNFOLDED:
+  if not node.inputs or node.has_effects or node.primitive.name in _UNFOLDED:
     return False
   if not all(v.is_constant for v in node.inputs):
     return False

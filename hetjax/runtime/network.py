@@ -16,6 +16,7 @@ from hetjax.ops import dispatch
 from hetjax.pack import Artifact
 from hetjax.runtime.fuse import fuse
 from hetjax.runtime.graph import Graph, trace
+from hetjax.runtime.pooling import split_pooling
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Network:
 
   def _fused(self, x: jax.ShapeDtypeStruct) -> Program:
     graph, tree = trace(self.apply, self.variables, x)
-    return Program(fuse(graph), tree)
+    return Program(split_pooling(fuse(graph)), tree)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -125,8 +125,7 @@ def test_a_real_process_measures():
   assert set(answer["about"]) == {"hetjax", "peers", "load_before"}
 
 
-def test_a_process_that_fails_says_why(monkeypatch):
-  monkeypatch.setenv("HETJAX_CPU_ISA", "abacus")
-  options = {"only": ["3x3 7x7"], "mixes": ["1-bit"], "peers": [], "seconds": 0.01}
-  with pytest.raises(RuntimeError, match="measuring with 1 threads failed: .*abacus"):
+def test_a_process_that_fails_says_why():
+  options = {"only": ["3x3 7x7"], "mixes": ["1-bit"], "peers": [], "seconds": "long"}
+  with pytest.raises(RuntimeError, match="measuring with 1 threads failed: TypeError"):
     command.measure("layers", [1], options)

@@ -108,6 +108,11 @@ def test_kernels_keep_to_their_codes():
     assert np.all(np.abs(codes * scale - kernel) <= 0.51 * scale)
 
 
+def test_int4_codes_lie_two_a_byte():
+  packed = quantization.pack_int4(np.array([[1, -1, 7], [-7, 0, 2]], np.int8))
+  assert packed.tolist() == [[0xF1, 0x07], [0x09, 0x02]]
+
+
 def test_only_networks_without_convolutions_keep_float_sums():
   images, _ = _two_layers()
   assert quantization.quantized_tensors(images) == ["input", "conv0"]

@@ -160,3 +160,9 @@ def test_choices_are_by_parts_of_names():
   assert suite.arguments("networks", {})["mixes"] == ["60/30/10"]
   assert suite.arguments("layers", {})["mixes"] == list(MIXES)
   assert suite.arguments("layers", {"peers": ["XLA"], "seconds": 3})["seconds"] == 3
+
+
+def test_every_peer_has_a_tolerance():
+  from hetjax.bench.peers import PEERS
+
+  assert {peer.bits for peer in PEERS} <= set(layers.TOLERANCES) & set(matvec.TOLERANCES)

@@ -42,3 +42,39 @@ def test_quartiles_in_seconds(monkeypatch):
   found = interleaved({"a": clock.takes("a", durations)}, seconds=0.0, least=5)["a"]
   assert (found.low, found.median, found.high) == pytest.approx((0.002, 0.003, 0.004))
   assert found.microseconds == pytest.approx(3000)
+
+
+def test_bursts_wait_warm_up_and_share_the_time(monkeypatch):
+  clock = _Clock(monkeypatch)
+  monkeypatch.setattr(timing, "settle", lambda: clock.calls.append("-"))
+  functions = {
+    "a": clock.takes("a", [9.0, 1.0, 1.0, 1.0] * 2),
+    "b": clock.takes("b", [9.0, 5.0, 5.0] * 2),
+  }
+  found = timing.bursts(functions, seconds=0.0, burst=2.5, least=2)
+  assert "".join(clock.calls) == "-aaaa-bbb" * 2
+  assert found == {"a": Timing(1.0, 1.0, 1.0, 6), "b": Timing(5.0, 5.0, 5.0, 4)}
+
+
+def test_bursts_go_on_until_the_time_is_used_up(monkeypatch):
+  clock = _Clock(monkeypatch)
+  monkeypatch.setattr(timing, "settle", lambda: None)
+  found = timing.bursts({"a": clock.takes("a", [1.0] * 99)}, seconds=12.0, burst=2.0, least=1)
+  assert found["a"].repeats == 8
+
+
+def test_turns_begin_when_threads_rest(monkeypatch):
+  """A pool that works for 5 ms after its call is waited for, one that never rests is not."""
+  clock = _Clock(monkeypatch)
+  busy_until = 0.005
+  monkeypatch.setattr(timing.time, "process_time", lambda: min(clock.now, busy_until))
+
+  def sleep(seconds):
+    clock.now += seconds
+
+  monkeypatch.setattr(timing.time, "sleep", sleep)
+  timing.settle()
+  assert clock.now == pytest.approx(0.006)
+  clock.now, busy_until = 0.0, 1.0
+  timing.settle(longest=0.05)
+  assert clock.now == pytest.approx(0.05, abs=0.0011)

@@ -231,3 +231,26 @@ def test_what_depends_on_variables_alone_is_computed_once():
 
   names = [node.primitive.name for node in programs(function).nodes]
   assert "sqrt" not in names and "div" not in names
+
+
+def test_a_print_stays():
+  printed = []
+
+  def function(v, x):
+    jax.debug.callback(lambda y: printed.append(y.shape), layer(v, x))
+    return x + 1.0
+
+  assert counted(programs(function))["fused_layer"] == 1
+  jax.effects_barrier()
+  assert printed == [(5, 6)] * 3  # unfused, fused, and the plain function
+
+
+@pytest.mark.parametrize("implementation", ["xla_cpu", "reference"])
+def test_a_fused_layer_is_one_call_of_the_engine(implementation):
+  if ops.implementations()[implementation]:
+    pytest.skip("needs the CPU engine")
+  program = network("resnet", implementation).program(
+    jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+  )
+  calls = program.lower(jnp.zeros((1, 8, 8, 3))).as_text().count("stablehlo.custom_call @hetjax_")
+  assert calls == (NETS["resnet"].fused if implementation == "xla_cpu" else 0)

@@ -18,6 +18,7 @@
 
 #include "core/dispatch.h"
 #include "core/ops.h"
+#include "core/scratch.h"
 #include "layers.h"
 
 namespace hetjax_test {
@@ -25,6 +26,13 @@ namespace {
 
 constexpr int64_t kMostProducts = 3 << 20;
 constexpr int64_t kDeepEvery = 25;
+
+// What calls before this one may have left in a thread's working memory.
+void SpoilScratch() {
+  constexpr int64_t kBytes = 1 << 20;
+  std::memset(hetjax::TaskScratch(kBytes), 0xff, kBytes);
+  std::memset(hetjax::CallScratch(kBytes), 0xff, kBytes);
+}
 
 // Threads whose roundings the core has to set right.
 class Threads final : public hetjax::Executor {
@@ -37,6 +45,7 @@ class Threads final : public hetjax::Executor {
     for (int64_t i = 0; i < count_; ++i) {
       threads.emplace_back([&] {
         std::fesetround(FE_UPWARD);
+        SpoilScratch();
         for (int64_t t; (t = next.fetch_add(1)) < count;) task(t);
       });
     }
@@ -255,6 +264,7 @@ void CheckKernels(const Context& at, const Answer& answer, const hetjax::Kernels
   hetjax::CheckConv(layer, geometry, layer.storage_bytes, static_cast<int64_t>(corrections.size()),
                     outputs);
 
+  SpoilScratch();
   const hetjax::Quantizer input(layer, c.is_signed);
   std::vector<uint8_t> records(answer.records.size(), 0xff);
   hetjax::QuantizePack(input, p.values.data(), c.pixels(), p.inv_beta, records.data(), kernels,
@@ -274,6 +284,7 @@ void CheckKernels(const Context& at, const Answer& answer, const hetjax::Kernels
     a.values = quantizes ? p.values.data() : nullptr;
     std::vector<int32_t> sums(static_cast<size_t>(outputs), -1);
     a.out = sums.data();
+    SpoilScratch();
     hetjax::Conv(layer, geometry, a, kernels, executor);
     Check(at, "accumulator" + from, answer.sums, sums);
 
@@ -300,6 +311,7 @@ void CheckKernels(const Context& at, const Answer& answer, const hetjax::Kernels
         with.consumers.push_back({quantizers[i].get(), p.readers[i].inv_beta, packed[i].data()});
       }
       with.out = keeps ? values.data() : nullptr;
+      SpoilScratch();
       hetjax::Conv(layer, geometry, with, kernels, executor);
       if (keeps) Check(at, "value" + from, answer.values, values);
       for (size_t i = 0; i < packed.size(); ++i) {

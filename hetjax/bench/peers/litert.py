@@ -58,5 +58,5 @@ class LiteRt:
         y = (y.astype(np.float32) - zero) * np.float32(scale)
       return y
 
-    setting = {32: "XNNPACK", 8: "static int8"}.get(self.bits if static or self.bits == 32 else 0)
-    return Candidate(setting or "dynamic range", interpreter.invoke, result, graph.layers)
+    setting = "static int8" if static else "float32" if self.bits == 32 else "dynamic range"
+    return Candidate(setting, interpreter.invoke, result, graph.layers)

@@ -11,15 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hetjax.bench.graph import Graph
 from hetjax.bench.peers.base import Missing
-from hetjax.bench.quantization import quantize_kernel
+from hetjax.bench.quantization import pack_int4, quantize_kernel
 
 BLOCK = 128  # input channels that share a scale in ONNX Runtime's operator
-
-
-def pack_int4(codes: np.ndarray) -> np.ndarray:
-  """int8 codes within +-8 two a byte, along the last axis, the first in the low half."""
-  half = codes.astype(np.uint8) & 15
-  return half[..., ::2] | (half[..., 1::2] << 4)
 
 
 def _single_dense(graph: Graph):

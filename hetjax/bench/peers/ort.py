@@ -10,8 +10,9 @@ class OnnxRuntime:
   """Sessions with bound inputs and outputs, images channels last and first.
 
   Attributes:
-    bits: 32 for float32, 8 for QDQ models (uint8 activations, int8 weights per channel), 4 for
-      dense layers by MatMulNBits.
+    bits: 32 for float32; 8 for QDQ models (uint8 activations, int8 weights per channel) and, where
+      there are no convolutions, activations quantized on the fly; 4 for dense layers by
+      MatMulNBits.
   """
 
   def __init__(self, bits: int):
@@ -36,6 +37,8 @@ class OnnxRuntime:
     for last in (True, False) if len(graph.shape) == 4 else (True,):
       model = onnx_graph.to_onnx(graph, ranges, channels_last=last, quantized_ends=ends is not None)
       found.append(_candidate(problem, onnx_graph.setting(graph, last), model, ends, last))
+    if self.bits == 8 and ends is None and not any(node.op == "conv" for node in graph.nodes):
+      found.append(_candidate(problem, "dynamic", onnx_graph.to_onnx(graph, dynamic=True)))
     return found
 
 

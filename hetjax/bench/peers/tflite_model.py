@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hetjax.bench.graph import Graph, Node
 from hetjax.bench.peers.base import Missing
-from hetjax.bench.quantization import Range, Ranges, quantize_kernel
+from hetjax.bench.quantization import Range, Ranges, pack_int4, quantize_kernel
 
 _TYPES = {
   np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -41,13 +41,6 @@ def _quantization(scales, zeros, axis: int = 0):
     zeroPoint=np.asarray(zeros, np.int64).reshape(-1),
     quantizedDimension=axis,
   )
-
-
-def pack_int4(codes: np.ndarray) -> np.ndarray:
-  """int8 codes within +-7 two a byte, the first in the low half."""
-  flat = codes.reshape(-1).astype(np.uint8) & 15
-  flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
-  return flat[::2] | (flat[1::2] << 4)
 
 
 class _Model:
@@ -130,7 +123,9 @@ class _Translation:
     axis = value.ndim - 1 if axes[-1] == kernel.ndim - 1 else 0
     steps = _quantization(scale, np.zeros(len(scale)), axis)
     if self.bits == 4:
-      return self.model.tensor(value.shape, schema.TensorType.INT4, steps, pack_int4(value))
+      return self.model.tensor(
+        value.shape, schema.TensorType.INT4, steps, pack_int4(value.reshape(-1))
+      )
     return self.model.constant(np.ascontiguousarray(value), steps)
 
   def bias(self, node: Node) -> int:

@@ -200,11 +200,19 @@ int hetjax_cpu_tasks(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* g
   return Guard(error, error_size, [&] {
     CheckRange("threads", threads, 1, kMaxExtent);
     const Layer plan = ActiveLayer(layer);
+    CheckGiven("geometry", geometry);
+    CheckGiven("count", count);
+    CheckRange("room for tasks", work_size, 0, kMaxExtent);
+    CheckGiven("work", work, work_size);
+    // A list of them all is made.
+    constexpr int64_t kMostOutputs = int64_t{1} << 28;
+    const int64_t outputs = CheckedOutputs(plan, MakeGeometry(*geometry));
+    CheckRange("outputs", outputs, 0, kMostOutputs);
+    *count = 0;
+    if (outputs == 0) return;
     const Geometry g = Flattened(plan, MakeGeometry(*geometry));
-    g.Check();
     const Schedule schedule = PlanTasks(plan, g, ActiveKernels().tile, threads);
     const int64_t blocks = plan.groups * plan.blocks_per_group;
-    *count = 0;
     for (const Window& window : schedule.windows) {
       for (int64_t range = 0; range < schedule.ranges; ++range) {
         int64_t lanes = plan.depthwise ? plan.outputs : 0;
@@ -222,5 +230,9 @@ int hetjax_cpu_tasks(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* g
 
 int hetjax_cpu_limit(const char* isa, int32_t level, double seconds, double* rate, char* error,
                      int64_t error_size) {
-  return Guard(error, error_size, [&] { *rate = InstructionLimit(isa, level, seconds); });
+  return Guard(error, error_size, [&] {
+    CheckGiven("isa", isa);
+    CheckGiven("rate", rate);
+    *rate = InstructionLimit(isa, level, seconds);
+  });
 }

@@ -95,6 +95,10 @@ struct ConvArguments {
   std::vector<Consumer> consumers;
 };
 
+// Number of outputs. Throws std::invalid_argument if the geometry or the size of anything that a
+// convolution needs is out of range.
+int64_t CheckedOutputs(const Layer& layer, const Geometry& geometry);
+
 // Checks the geometry and that the buffers of a convolution have the sizes it asks for: prepared
 // weights in bytes; corrections, outputs in elements.
 void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, int64_t corrections,

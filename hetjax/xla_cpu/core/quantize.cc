@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "ops.h"
@@ -66,6 +67,8 @@ void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positi
     const float* from = values + i * layout_.channels;
     if (channels_.is_uniform) {
       kernels.encode(channels_, from, count * layout_.channels, inv_beta, is_signed_, scratch);
+      // Packing reads beyond the last code, and needs codes there.
+      std::memset(scratch + RoundUp(count * layout_.channels, kChannelGroup), 0, 64);
     } else {
       for (int64_t k = 0; k < count; ++k) {
         kernels.encode(channels_, from + k * layout_.channels, layout_.channels, inv_beta,

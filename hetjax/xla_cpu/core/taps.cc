@@ -25,27 +25,31 @@ int64_t Geometry::Output(int axis, int64_t kernel) const {
   return slack < 0 ? 0 : slack / stride[axis] + 1;
 }
 
-void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, int64_t corrections,
-               int64_t outputs) {
+int64_t CheckedOutputs(const Layer& layer, const Geometry& geometry) {
   geometry.Check();
   const char* image = "image";
   const int64_t area = CheckedProduct(image, geometry.height, geometry.width);
   const int64_t pixels = CheckedProduct(image, geometry.batch, area);
   CheckedProduct("values", pixels, 4 * layer.channels);
   CheckedProduct("expanded rows", pixels, layer.row_bytes);
-  CheckEqual("bytes of the prepared weights", layer.storage_bytes, storage);
-  CheckEqual("corrections", kCorrections * layer.taps * layer.outputs, corrections);
   const char* out = "output";
   const int64_t out_area = CheckedProduct(out, geometry.Output(0, layer.kernel_height),
                                           geometry.Output(1, layer.kernel_width));
   const int64_t out_pixels = CheckedProduct(out, geometry.batch, out_area);
-  CheckEqual("outputs", CheckedProduct(out, out_pixels, layer.outputs), outputs);
-  if (out_pixels == 0) return;
+  if (out_pixels == 0) return 0;
   // Strides and dilations can make a large image of a small one with much padding.
   const char* padded = "padded image";
   const AxisPlan y(geometry, 0, layer.kernel_height, 0, geometry.Output(0, layer.kernel_height));
   const AxisPlan x(geometry, 1, layer.kernel_width, 0, geometry.Output(1, layer.kernel_width));
   CheckedProduct(padded, CheckedProduct(padded, y.size(), x.size()), layer.row_bytes + 1);
+  return CheckedProduct(out, out_pixels, layer.outputs);
+}
+
+void CheckConv(const Layer& layer, const Geometry& geometry, int64_t storage, int64_t corrections,
+               int64_t outputs) {
+  CheckEqual("outputs", CheckedOutputs(layer, geometry), outputs);
+  CheckEqual("bytes of the prepared weights", layer.storage_bytes, storage);
+  CheckEqual("corrections", kCorrections * layer.taps * layer.outputs, corrections);
 }
 
 Geometry Flattened(const Layer& layer, const Geometry& g) {
