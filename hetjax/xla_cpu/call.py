@@ -9,7 +9,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from hetjax import xla_cpu
 from hetjax.core.geometry import Pads, output_size
@@ -78,9 +78,9 @@ def relayout(weights: PackedWeights) -> PackedWeights:
     weights: Weights in storage "file".
 
   Returns:
-    Weights in `storage()`: codes uint8[storage_bytes] and corrections int32[3, taps, N], modulo 2^32:
-    what each tap adds to a signed and to an unsigned accumulator whatever the activations, and a
-    tap's whole part of a signed accumulator where all codes are zero.
+    Weights in `storage()`: codes uint8[storage_bytes] and corrections int32[3, taps, N], modulo
+    2^32: what each tap adds to a signed and to an unsigned accumulator whatever the activations,
+    and a tap's whole part of a signed accumulator where all codes are zero.
 
   Raises:
     ValueError: another storage, or the byte count does not fit.

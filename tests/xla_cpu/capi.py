@@ -78,7 +78,9 @@ def _size(n: int) -> ctypes.c_int64:
   return ctypes.c_int64(n)
 
 
-def relayout(layer: library.LayerStruct, file: np.ndarray, storage: np.ndarray, corrections: np.ndarray):
+def relayout(
+  layer: library.LayerStruct, file: np.ndarray, storage: np.ndarray, corrections: np.ndarray
+):
   library.call(
     "hetjax_cpu_relayout", ctypes.byref(layer), _data(file), _size(file.size), _data(storage),
     _size(storage.size), _data(corrections), _size(corrections.size),
