@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hetjax import xla_cpu
 from hetjax.bench.rows import Row, number
 from hetjax.bench.timing import Timing, bursts
 from hetjax.report import Column
+from hetjax.xla_cpu import library
 
 COLUMNS = (
   Column("limit", "limit"),
@@ -83,6 +86,23 @@ def float_products(threads: int, seconds: float) -> Iterator[Row]:
   yield {"limit": name, "unit": "GMAC/s"} | _rate(size**3, timing)
 
 
+def instructions(threads: int, seconds: float) -> Iterator[Row]:
+  """Multiply-accumulates that the kernels' instructions allow, on registers, all threads at once.
+
+  Levels of 1 to 8 bits, and float32 by fused multiply-adds. The best of repeated runs counts.
+  """
+  isa = xla_cpu.active_isa() if xla_cpu.available()[0] else None
+  if isa not in library.LIMITED_ISAS:
+    return
+  with ThreadPoolExecutor(threads) as pool:
+    for level in library.LIMIT_LEVELS:
+      limit = functools.partial(library.instruction_limit, isa, level, seconds)
+      rates = [future.result() for future in [pool.submit(limit) for _ in range(threads)]]
+      kind = "float32" if level == 32 else f"{level}-bit"
+      name = f"{kind} products, {isa} instructions"
+      yield {"limit": name, "unit": "GMAC/s", "value": sum(rates) / 1e9}
+
+
 def calls(threads: int, seconds: float) -> Iterator[Row]:
   """The least time between calling a compiled function and having its result."""
   del threads
@@ -94,7 +114,7 @@ def calls(threads: int, seconds: float) -> Iterator[Row]:
   yield {"limit": name, "unit": "us", "value": timing.microseconds} | quartiles
 
 
-MEASURES = (bandwidths, float_products, calls)
+MEASURES = (instructions, bandwidths, float_products, calls)
 
 
 def measure(threads: int, *, seconds: float = 1.0) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -45,15 +46,11 @@ def in_turn(candidates: Sequence[Candidate]) -> Candidate:
   return Candidate(first.setting, lambda: next(turns).run(), first.result, first.layers)
 
 
-def _copies(weight_bytes: float, footprint: float) -> int:
-  return max(1, int(np.ceil(footprint / weight_bytes)))
-
-
 def _peer_copies(peer: Peer, problem: Problem, best: Candidate, count: int) -> list[Candidate]:
   """`best` and as many more, each with weights of its own."""
-  more = []
+  more, wanted = [], dataclasses.replace(problem, setting=best.setting)
   for _ in range(count - 1):
-    more += [c for c in peer.candidates(problem) if c.setting == best.setting][:1]
+    more += [c for c in peer.candidates(wanted) if c.setting == best.setting][:1]
   for candidate in more:
     candidate.run()
   return [best, *more]
@@ -82,31 +79,47 @@ def measure(
     footprint: Bytes.
   """
   out: list[Row] = []
-  for spec, place in itertools.product(specs, places):
-    found: dict[tuple[str, str], Candidate] = {}
-    absent, sizes = [], {}
-    x = np.random.default_rng(0).normal(size=(spec.batch, spec.channels))
-    wanted = Wanted(Problem(matvec_graph(spec), np.maximum(x, 0).astype(np.float32), threads))
-    for peer in peers:
-      key = (peer.name, f"{peer.bits}-bit")
-      sizes[key] = spec.channels * spec.outputs * peer.bits / 8
-      try:
-        best = ready(peer, [wanted], TOLERANCES)
-        count = _copies(sizes[key], footprint) if place == "memory" else 1
-        found[key] = in_turn(_peer_copies(peer, wanted.problem, best, count))
-      except Missing as reason:
-        absent.append(missing(*key[:1], peer.bits, str(reason)))
-    for mix in mixes:
-      key = (OURS, mix)
-      sizes[key] = float(np.sum(bits_of(MIXES[mix], spec.channels))) * spec.outputs / 8
-      count = _copies(sizes[key], footprint) if place == "memory" else 1
-      found[key] = in_turn(ours.dense_candidates(spec, MIXES[mix], count))
-    times = bursts({key: c.run for key, c in found.items()}, seconds=seconds)
-    here = [
-      timed(*key, times[key], candidate, spec.macs)
-      | {"gigabytes_per_second": sizes[key] / times[key].median / 1e9}
-      for key, candidate in found.items()
-    ]
-    about = {"layer": spec.name, "place": place, "macs": spec.macs, "threads": threads}
-    out += [about | row for row in with_ratios([*here, *absent])]
+  for spec in specs:
+    copies, absent = _contenders(
+      spec, threads, mixes, peers, footprint if "memory" in places else 0
+    )
+    for place in places:
+      kept = slice(None) if place == "memory" else slice(1)
+      found = {key: in_turn(candidates[kept]) for key, candidates in copies.items()}
+      times = bursts({key: c.run for key, c in found.items()}, seconds=seconds)
+      here = [
+        timed(*key, times[key], candidate, spec.macs)
+        | {"gigabytes_per_second": _weight_bytes(spec, key[1]) / times[key].median / 1e9}
+        for key, candidate in found.items()
+      ]
+      about = {"layer": spec.name, "place": place, "macs": spec.macs, "threads": threads}
+      out += [about | row for row in with_ratios([*here, *absent])]
   return out
+
+
+def _weight_bytes(spec: MatvecSpec, mix: str) -> float:
+  """Bytes of a matrix in a mix, or in so many bits for peers."""
+  if mix in MIXES:
+    return float(np.sum(bits_of(MIXES[mix], spec.channels))) * spec.outputs / 8
+  return spec.channels * spec.outputs * int(mix.removesuffix("-bit")) / 8
+
+
+def _contenders(
+  spec: MatvecSpec, threads: int, mixes: Sequence[str], peers: Sequence[Peer], footprint: float
+) -> tuple[dict[tuple[str, str], list[Candidate]], list[Row]]:
+  """All that run a matrix, in as many copies as fill `footprint`, and rows of peers that cannot."""
+  found: dict[tuple[str, str], list[Candidate]] = {}
+  absent: list[Row] = []
+  x = np.random.default_rng(0).normal(size=(spec.batch, spec.channels))
+  wanted = Wanted(Problem(matvec_graph(spec), np.maximum(x, 0).astype(np.float32), threads))
+  count = lambda mix: max(1, int(np.ceil(footprint / _weight_bytes(spec, mix))))
+  for peer in peers:
+    mix = f"{peer.bits}-bit"
+    try:
+      best = ready(peer, [wanted], TOLERANCES)
+      found[peer.name, mix] = _peer_copies(peer, wanted.problem, best, count(mix))
+    except Missing as reason:
+      absent.append(missing(peer.name, peer.bits, str(reason)))
+  for mix in mixes:
+    found[OURS, mix] = ours.dense_candidates(spec, MIXES[mix], count(mix))
+  return found, absent

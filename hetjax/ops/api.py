@@ -6,7 +6,8 @@ Numbers are defined by docs/arithmetic.md; every implementation returns the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -152,4 +153,11 @@ def prepare_weights(weights: PackedWeights, implementation: str | None = None) -
   check_weights(weights, chosen)
   if chosen == "reference" or weights.storage != "file":
     return weights
-  return jax.jit(cpu.relayout)(weights)
+  return _relayout(cpu.storage())(weights)
+
+
+@functools.cache
+def _relayout(storage: str) -> Callable[[PackedWeights], PackedWeights]:
+  """The engine's relayout. What it traces depends on the storage in use, which JAX cannot know."""
+  del storage
+  return jax.jit(lambda weights: cpu.relayout(weights))

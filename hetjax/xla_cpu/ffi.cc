@@ -79,8 +79,11 @@ std::shared_ptr<const Layer> LayerOf(Ints bits, Ints levels, int32_t groups, Int
                                      const Format& format) {
   CheckCount("kernel", kernel, 3);
   static Memo<Layer> memo;
-  const int32_t rest[] = {groups, format.unit[0].channels};
-  return memo.Get({bits, levels, kernel, Ints(rest, 2)}, [&] {
+  // Formats are told apart by address: some have units in common.
+  const uint64_t address = reinterpret_cast<uintptr_t>(&format);
+  const int32_t rest[] = {groups, static_cast<int32_t>(address),
+                          static_cast<int32_t>(address >> 32)};
+  return memo.Get({bits, levels, kernel, Ints(rest, 3)}, [&] {
     return std::make_shared<Layer>(
         LayerSpec{bits.begin(), static_cast<int64_t>(bits.size()), levels.begin(),
                   static_cast<int64_t>(levels.size()), groups, kernel[0], kernel[1], kernel[2]},

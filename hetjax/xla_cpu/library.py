@@ -101,6 +101,10 @@ def storage_bytes(*layer) -> int:
   return size.value
 
 
+LIMITED_ISAS = ("avx2", "avx2_vnni", "avx512", "avx512_vnni")
+LIMIT_LEVELS = (1, 2, 4, 8, 32)
+
+
 def instruction_limit(isa: str, level: int, seconds: float = 0.2) -> float:
   """Multiply-accumulates a second that one thread's instructions allow at most.
 

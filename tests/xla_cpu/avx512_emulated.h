@@ -68,6 +68,18 @@ inline simde__m512i Truncate(simde__m512 x) {
   return simde__m512i_from_private(to);
 }
 
+// SIMDe's shifts by 64.
+inline simde__m512i MultiShift(simde__m512i shifts, simde__m512i x) {
+  const simde__m512i_private by = simde__m512i_to_private(shifts), from = simde__m512i_to_private(x);
+  simde__m512i_private to;
+  for (int i = 0; i < 64; ++i) {
+    const int shift = by.u8[i] & 63;
+    const uint64_t word = from.u64[i / 8];
+    to.u8[i] = static_cast<uint8_t>(shift == 0 ? word : word >> shift | word << (64 - shift));
+  }
+  return simde__m512i_from_private(to);
+}
+
 template <int kMode>
 simde__m512i Round(simde__m512 x) {
   static_assert(kMode == (_MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC), "the only one in use");
@@ -118,7 +130,7 @@ simde__m512i Round(simde__m512 x) {
 #define _mm512_min_ps simde_mm512_min_ps
 #define _mm512_mul_ps simde_mm512_mul_ps
 #define _mm512_mullo_epi32 simde_mm512_mullo_epi32
-#define _mm512_multishift_epi64_epi8 simde_mm512_multishift_epi64_epi8
+#define _mm512_multishift_epi64_epi8 emulated::MultiShift
 #define _mm512_or_si512 simde_mm512_or_si512
 #define _mm512_permutexvar_epi8 simde_mm512_permutexvar_epi8
 #define _mm512_popcnt_epi32 simde_mm512_popcnt_epi32

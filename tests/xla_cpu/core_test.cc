@@ -1,5 +1,5 @@
-// The core against arithmetic written from docs/arithmetic.md in the plainest way, on random layers,
-// for every instruction set of the machine, in one thread and in several.
+// The core against arithmetic written from docs/arithmetic.md in the plainest way, on random
+// layers, for every instruction set of the machine, in one thread and in several.
 //
 //   core_test [seed [cases [isa]]]
 //
@@ -25,7 +25,7 @@ namespace hetjax_test {
 namespace {
 
 constexpr int64_t kMostProducts = 3 << 20;
-constexpr int64_t kDeepEvery = 25;
+constexpr int64_t kDeepEvery = 8;
 
 // What calls before this one may have left in a thread's working memory.
 void SpoilScratch() {
@@ -98,8 +98,9 @@ Problem RandomProblem(Random& random) {
   }
   p.pad = static_cast<uint8_t>(random.Int(0, 1));
   for (int64_t n = 0; n < c.outputs; ++n) {
-    p.scale.push_back(random.Uniform(-0.1f, 0.1f));
-    p.bias.push_back(random.Uniform(-3.0f, 3.0f));
+    const float zero = random.Of({0.0f, -0.0f});  // whose sign stays
+    p.scale.push_back(random.OneIn(8) ? zero : random.Uniform(-0.1f, 0.1f));
+    p.bias.push_back(random.OneIn(3) ? zero : random.Uniform(-3.0f, 3.0f));
   }
   if (random.OneIn(2)) {
     for (int64_t i = c.out_pixels() * c.outputs; i > 0; --i) {

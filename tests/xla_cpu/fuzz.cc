@@ -5,9 +5,9 @@
 //   fuzz [seconds [seed]]
 //
 // Case number i has the seed `seed` + i; `fuzz 0 S` runs the one with seed S again.
-// Every call runs on all instruction sets. They must agree with the portable one in what they refuse
-// and in what they give; a call that is not spoilt must succeed, one that is refused must say why and
-// leave the results alone.
+// Every call runs on all instruction sets. They must agree with the portable one in what they
+// refuse and in what they give; a call that is not spoilt must succeed, one that is refused must
+// say why and leave the results alone.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -90,9 +90,10 @@ struct Result {
 
 [[noreturn]] void Fail(const Call& c, const char* isa, const std::string& what) {
   std::fprintf(stderr,
-               "fuzz: seed %llu, %s: %s\n  channels %lld, groups %lld, kernel %lld x %lld, outputs %lld, batch "
-               "%lld, size %lld x %lld, null pointers 0x%x\n",
-               (unsigned long long)c.seed, isa, what.c_str(), (long long)c.layer.channels, (long long)c.layer.groups,
+               "fuzz: seed %llu, %s: %s\n  channels %lld, groups %lld, kernel %lld x %lld, outputs "
+               "%lld, batch %lld, size %lld x %lld, null pointers 0x%x\n",
+               (unsigned long long)c.seed, isa, what.c_str(), (long long)c.layer.channels,
+               (long long)c.layer.groups,
                (long long)c.layer.kernel_height, (long long)c.layer.kernel_width,
                (long long)c.layer.outputs, (long long)c.geometry.batch,
                (long long)c.geometry.height, (long long)c.geometry.width, c.nulls);
@@ -326,9 +327,13 @@ std::vector<Result> RunAll(Call c, const char* isa) {
                                Pointer(c, 6, corrections.data()), size(corrections), error,
                                error_size);
   }));
-  Keep(corrections, &results.back());
   const bool is_prepared = !results.back().refused;
-  if (!is_prepared) {
+  if (is_prepared) {
+    // The other two kinds of corrections follow, as the storage, from the format's units.
+    const auto lowest = static_cast<std::ptrdiff_t>(corrections.size() / 3 * 2);
+    Keep(std::vector<int32_t>(corrections.begin() + lowest, corrections.end()), &results.back());
+  } else {
+    Keep(corrections, &results.back());
     Keep(c.storage, &results.back());
     CheckUntouched(c, isa, results.back());
     std::fill(c.storage.begin(), c.storage.end(), uint8_t{1});
@@ -369,8 +374,8 @@ std::vector<Result> RunAll(Call c, const char* isa) {
                                   c.is_signed,
                                   Pointer(c, 16, c.storage.data()),
                                   size(c.storage),
-                                  Pointer(c, 17, c.corrections.data()),
-                                  size(c.corrections)};
+                                  Pointer(c, 17, corrections.data()),
+                                  size(corrections)};
   std::fill(c.out.begin(), c.out.end(), kUntouched);
   results.push_back(Run(c, isa, [&](char* error, int64_t error_size) {
     return hetjax_cpu_conv(layer, Pointer(c, 18, &c.geometry), Pointer(c, 19, &input),
@@ -437,7 +442,9 @@ bool RunCase(uint64_t seed, const std::vector<std::string>& isas) {
   std::vector<Result> expected;
   bool succeeded = true;
   for (const std::string& isa : isas) {
-    if (hetjax_cpu_force_isa(isa.c_str(), nullptr, 0) != 0) Fail(c, isa.c_str(), "cannot be forced");
+    if (hetjax_cpu_force_isa(isa.c_str(), nullptr, 0) != 0) {
+      Fail(c, isa.c_str(), "cannot be forced");
+    }
     std::vector<Result> results = RunAll(c, isa.c_str());
     for (const Result& result : results) {
       succeeded = succeeded && !result.refused;
@@ -470,7 +477,7 @@ int Main(int argc, char** argv) {
   for (; cases == 0 || std::chrono::steady_clock::now() < end; ++cases) {
     succeeded += RunCase(seed + static_cast<uint64_t>(cases), isas);
   }
-  std::printf("fuzz: %lld cases, %lld of which succeeded and the others were refused, on each of %s\n",
+  std::printf("fuzz: %lld cases, of which %lld succeeded and the others were refused; each on %s\n",
               static_cast<long long>(cases), static_cast<long long>(succeeded), hetjax_cpu_isas());
   return 0;
 }

@@ -98,8 +98,8 @@ struct LayerCase {
   }
 };
 
-// Layers of every kind, of at most so many products; one in `deep_every` is so deep that partial sums
-// have to be moved to wider words, or a matrix too large for a cache.
+// Layers of every kind, of at most so many products; one in `deep_every` is so deep that partial
+// sums have to be moved to wider words, or a matrix too large for a cache.
 inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep_every) {
   LayerCase c;
   c.is_signed = random.OneIn(2);
@@ -119,7 +119,7 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
   if (random.OneIn(deep_every)) {
     c.batch = 1;
     c.size[0] = c.size[1] = 3;
-    if (random.OneIn(3)) {
+    if (random.OneIn(5)) {
       channels = random.Int(2000, 2100);
       c.outputs = (3 << 20) / channels + random.Int(0, 70);
       for (int axis = 0; axis < 2; ++axis) {
@@ -129,8 +129,13 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
       }
       most_products = std::numeric_limits<int64_t>::max();
     } else {
-      channels = random.Int(500, 2000);
-      c.outputs = random.Int(1, 40);
+      channels = random.OneIn(2) ? random.Int(500, 2000) : random.Int(2500, 3600);
+      c.outputs = random.Int(1, channels > 2000 ? 3 : 40);
+      for (int axis = 0; channels > 2000 && axis < 2; ++axis) {
+        c.kernel[axis] = 5;
+        c.dilation[axis] = c.stride[axis] = 1;
+        c.pad_low[axis] = c.pad_high[axis] = 2;
+      }
     }
   } else if (random.OneIn(4)) {
     c.groups = random.Int(1, std::min<int64_t>(channels, 20));
@@ -141,8 +146,11 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
     c.outputs = channels * random.Of({1, 1, 2, 3});
   }
   c.channels = RandomChannels(random, channels);
+  if (channels > 2400) {  // almost all of one level
+    std::fill(c.channels.bits.begin() + 50, c.channels.bits.end(), c.channels.levels[0]);
+  }
   // Beyond this many an accumulator may not fit 32 bits.
-  while (c.taps() * channels > 33000) c.kernel[0] = c.kernel[1] = 3;
+  if (c.channels.levels.back() == 8 && c.taps() * channels > 33000) c.kernel[0] = c.kernel[1] = 3;
   while (c.products() > most_products) {
     const int axis = c.size[0] > c.size[1] ? 0 : 1;
     if (c.size[axis] > 1) {

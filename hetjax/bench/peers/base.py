@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hetjax.bench.graph import Graph
+from hetjax.bench.quantization import Range, ranges_of
 
 
 class Missing(RuntimeError):
@@ -48,12 +50,19 @@ class Problem:
     threads: How many the peer may use.
     quantized_ends: Whether int8 peers take and leave uint8 codes, as inside a network; otherwise
       they take and leave float32.
+    setting: Where given, the one setting that is wanted: a peer may leave out the others.
   """
 
   graph: Graph
   x: Float[np.ndarray, ...]
   threads: int
   quantized_ends: bool = False
+  setting: str | None = None
+
+  @functools.cached_property
+  def ranges(self) -> dict[str, Range]:
+    """Of every tensor of the graph on this input, for peers that quantize statically."""
+    return ranges_of(self.graph, self.x)
 
 
 class Peer(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from hetjax.bench.peers.base import Candidate, Missing, Problem, imported, installed
-from hetjax.bench.quantization import ranges_of
 
 
 class LiteRt:
@@ -41,7 +40,7 @@ class LiteRt:
     from hetjax.bench.peers.tflite_model import signed_range, to_tflite
 
     graph, x = problem.graph, problem.x
-    ranges = ranges_of(graph, x) if static else None
+    ranges = problem.ranges if static else None
     codes = static and problem.quantized_ends
     content = to_tflite(graph, self.bits, ranges, quantized_ends=codes)
     interpreter = Interpreter(model_content=content, num_threads=problem.threads)

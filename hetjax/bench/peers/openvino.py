@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from hetjax.bench.peers.base import Candidate, Missing, Problem, imported, installed
-from hetjax.bench.quantization import Ranges, ranges_of
+from hetjax.bench.quantization import Ranges
 
 
 class OpenVino:
@@ -40,7 +40,7 @@ def _graph_candidates(problem: Problem, bits: int) -> list[Candidate]:
   from hetjax.bench import onnx_graph
 
   graph, found = problem.graph, []
-  ranges = ranges_of(graph, problem.x) if bits == 8 else None
+  ranges = problem.ranges if bits == 8 else None
   ends = ranges if problem.quantized_ends else None
   for last in (True, False) if len(graph.shape) == 4 else (True,):
     model = onnx_graph.to_onnx(graph, ranges, channels_last=last, quantized_ends=ends is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hetjax.bench.peers.base import Candidate, Problem, imported, installed
-from hetjax.bench.quantization import Ranges, ranges_of
+from hetjax.bench.quantization import Ranges
 
 
 class OnnxRuntime:
@@ -31,7 +31,7 @@ class OnnxRuntime:
     graph = problem.graph
     if self.bits == 4:
       return [_candidate(problem, "MatMulNBits", onnx_dense.matmul_nbits(graph))]
-    ranges = ranges_of(graph, problem.x) if self.bits == 8 else None
+    ranges = problem.ranges if self.bits == 8 else None
     ends = ranges if problem.quantized_ends else None
     found = []
     for last in (True, False) if len(graph.shape) == 4 else (True,):

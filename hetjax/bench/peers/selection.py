@@ -30,7 +30,7 @@ class Wanted:
       if bits == 32:
         y = execute.run(graph, x)
       elif bits == 8:
-        ranges = quantization.ranges_of(graph, x)
+        ranges = self.problem.ranges
         y = quantization.run_quantized(graph, x, ranges, self.problem.quantized_ends)
       else:
         y = quantization.run_rounded(graph, x, bits)

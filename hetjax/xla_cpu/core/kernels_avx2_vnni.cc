@@ -33,25 +33,27 @@ HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kV
   HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
     HETJAX_UNROLL for (int v = 0; v < 2; ++v) sums[i][v] = _mm256_setzero_si256();
   }
-  const uint8_t* rows[kPixels];
-  HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
-  const uint8_t* w = seg.weights + kLaneBytes * first;
-  for (int32_t r = 0; r < seg.runs; ++r) {
-    for (int64_t k = 0; k < int64_t{4} * seg.units; k += 4, w += 32 * kLaneBytes * kVectors) {
-      __m256i w0 = Load(w), w1;
-      if (kDense) {
-        Prefetch(w, 32);
-        SplitQuads(w0, &w0, &w1);
-      } else {
-        w1 = Load(w + 32);
+  if (seg.runs > 0) {
+    const uint8_t* rows[kPixels];
+    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
+    const uint8_t* w = seg.weights + kLaneBytes * first;
+    for (int32_t r = 0; r < seg.runs; ++r) {
+      for (int64_t k = 0; k < int64_t{4} * seg.units; k += 4, w += 32 * kLaneBytes * kVectors) {
+        __m256i w0 = Load(w), w1;
+        if (kDense) {
+          Prefetch(w, 32);
+          SplitQuads(w0, &w0, &w1);
+        } else {
+          w1 = Load(w + 32);
+        }
+        HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
+          const __m256i a = BroadcastWord(rows[i] + k);
+          sums[i][0] = _mm256_dpbusd_avx_epi32(sums[i][0], a, w0);
+          sums[i][1] = _mm256_dpbusd_avx_epi32(sums[i][1], a, w1);
+        }
       }
-      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
-        const __m256i a = BroadcastWord(rows[i] + k);
-        sums[i][0] = _mm256_dpbusd_avx_epi32(sums[i][0], a, w0);
-        sums[i][1] = _mm256_dpbusd_avx_epi32(sums[i][1], a, w1);
-      }
+      HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes;
     }
-    HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes;
   }
   const __m256i factor = Broadcast(t.table_factor & 0xffff);
   const __m128i shift = _mm_cvtsi32_si128(seg.runs > 0 ? __builtin_ctz(t.dot_factor) : 0);

@@ -1,7 +1,7 @@
 // AArch64 kernels, with the dot products of Armv8.2. 1-bit products are counts of differing bits,
-// 2-bit ones come from tables of 16 bytes: four bits of an activation choose a table, four bits of a
-// weight an entry. Both add up in bytes, 16 outputs a vector. The lanes of vectors are the outputs in
-// order.
+// 2-bit ones come from tables of 16 bytes: four bits of an activation choose a table, four bits of
+// a weight an entry. Both add up in bytes, 16 outputs a vector. The lanes of vectors are the outputs
+// in order.
 #include "kernels.h"
 
 #include <arm_neon.h>
@@ -22,8 +22,8 @@ constexpr int kTile = 4;
 // Outputs whose 32-bit sums are kept in registers.
 constexpr int kLanes = 16;
 
-// A unit of eight channels of 1 bit. Its raw sum is the number of bits that agree: what is counted is
-// taken off the most that the units give.
+// A unit of eight channels of 1 bit. Its raw sum is the number of bits that agree: what is counted
+// is taken off the most that the units give.
 struct Bits {
   static constexpr int kMost = 8;    // that a unit adds
   static constexpr int kUnits = 31;  // whose sum a byte holds
@@ -356,57 +356,7 @@ void Run(const Tile& t) {
   }
 }
 
-// ---- Depthwise.
-
-// kVectors times four outputs from n on, kept in registers over all taps.
-template <int kVectors>
-HETJAX_INLINE void DepthwiseAt(const DepthwiseTile& t, int64_t n) {
-  float32x4_t sums[kVectors];
-  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) sums[v] = vdupq_n_f32(0.0f);
-  for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const float* row = t.rows + t.row_offsets[tap] + n;
-    const float* weights = t.weights + t.weight_offsets[tap] + n;
-    HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
-      sums[v] = vfmaq_f32(sums[v], vld1q_f32(row + 4 * v), vld1q_f32(weights + 4 * v));
-    }
-  }
-  HETJAX_UNROLL for (int v = 0; v < kVectors; ++v) {
-    const int64_t at = n + 4 * v;
-    const uint32x4_t total = vreinterpretq_u32_s32(
-        vmlaq_s32(vreinterpretq_s32_u32(vld1q_u32(t.constants + at)), vcvtq_s32_f32(sums[v]),
-                  vld1q_s32(t.multiplier + at)));
-    if (t.scale == nullptr) {
-      vst1q_u32(static_cast<uint32_t*>(t.out) + at, total);
-    } else {
-      vst1q_f32(static_cast<float*>(t.out) + at,
-                Value(total, t.scale + at, t.bias + at,
-                      t.residual == nullptr ? nullptr : t.residual + at, t.activation));
-    }
-  }
-}
-
-void DepthwiseVectors(const DepthwiseTile& t) {
-  constexpr int64_t kExactTaps = 256;  // as in Depthwise
-  int64_t n = 0;
-  if (t.taps <= kExactTaps) {
-    for (; n + 32 <= t.outputs; n += 32) DepthwiseAt<8>(t, n);
-    for (; n + 4 <= t.outputs; n += 4) DepthwiseAt<1>(t, n);
-  }
-  if (n == t.outputs) return;
-  DepthwiseTile rest = t;
-  rest.rows += n;
-  rest.weights += n;
-  rest.outputs -= n;
-  rest.multiplier += n;
-  rest.constants += n;
-  if (t.scale != nullptr) {
-    rest.scale += n;
-    rest.bias += n;
-  }
-  if (t.residual != nullptr) rest.residual += n;
-  rest.out = static_cast<uint32_t*>(t.out) + n;
-  Depthwise(rest);
-}
+#include "depthwise_neon.inc"
 
 // ---- Rows of units.
 

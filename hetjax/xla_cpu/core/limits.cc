@@ -96,15 +96,17 @@ double InstructionLimit(const char* isa, int level, double seconds) {
     can_run = can_run || std::strcmp(kernels->name, isa) == 0;
   }
   if (probe == nullptr) Refuse("there is no limit of level ", level, " for '", isa, "'");
+  if (!(seconds >= 0 && seconds <= 3600)) Refuse("seconds must be 0 .. 3600, got ", seconds);
   if (!can_run) Refuse("instruction set '", isa, "' cannot run here");
   constexpr int64_t kIterations = 20000;
   double best = 0;
-  for (const double end = Seconds() + seconds; Seconds() < end;) {
+  const double end = Seconds() + seconds;
+  do {
     const double start = Seconds();
     probe->run(kIterations);
     const double rate = static_cast<double>(kIterations * probe->products) / (Seconds() - start);
     best = rate > best ? rate : best;
-  }
+  } while (Seconds() < end);
   return best;
 }
 
