@@ -1,6 +1,6 @@
 // The AVX-512 and AVX-VNNI intrinsics that the kernels use, from SIMDe's portable versions or,
-// where SIMDe has none, from loops. SIMDe's own aliases clash with the vector types of recent compilers,
-// hence this list. AVX2 itself is real.
+// where SIMDe has none, from loops. SIMDe's own aliases clash with the vector types of recent
+// compilers, hence this list. AVX2 itself is real.
 #ifndef HETJAX_TESTS_XLA_CPU_AVX512_EMULATED_H_
 #define HETJAX_TESTS_XLA_CPU_AVX512_EMULATED_H_
 
@@ -70,7 +70,8 @@ inline simde__m512i Truncate(simde__m512 x) {
 
 // SIMDe's shifts by 64.
 inline simde__m512i MultiShift(simde__m512i shifts, simde__m512i x) {
-  const simde__m512i_private by = simde__m512i_to_private(shifts), from = simde__m512i_to_private(x);
+  const simde__m512i_private by = simde__m512i_to_private(shifts);
+  const simde__m512i_private from = simde__m512i_to_private(x);
   simde__m512i_private to;
   for (int i = 0; i < 64; ++i) {
     const int shift = by.u8[i] & 63;

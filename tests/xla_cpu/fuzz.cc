@@ -413,6 +413,9 @@ void CheckEqual(const Call& c, const char* isa, const std::vector<Result>& expec
                 const std::vector<Result>& got) {
   for (size_t f = 0; f < got.size(); ++f) {
     if (expected[f].refused != got[f].refused) {
+      // How large an image may be depends on how many bytes a format has for a position.
+      const std::string& error = (got[f].refused ? got[f] : expected[f]).error;
+      if (error.find("padded image is too large") != std::string::npos) continue;
       Fail(c, isa, "function " + std::to_string(f) + " refused: '" + got[f].error +
                        "', by the portable kernels: '" + expected[f].error + "'");
     }

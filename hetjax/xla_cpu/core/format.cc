@@ -32,8 +32,8 @@ int32_t VectorLane(int32_t level, int32_t n) {
   return level == 2 ? (n & ~31) + 2 * (n & 15) + (n >> 4 & 1) : n;
 }
 
-// At 4 bits unpacklo and unpackhi of a 512-bit vector's nibbles give the quadruples of outputs 0..15
-// and 16..31.
+// At 4 bits unpacklo and unpackhi of a 512-bit vector's nibbles give the quadruples of outputs
+// 0..15 and 16..31.
 int32_t DenseVectorLane(int32_t level, int32_t n) {
   if (level != 4) return VectorLane(level, n);
   return (n & ~31) + 8 * (n >> 2 & 3) + (n & 3) + (n >> 2 & 4);
@@ -49,8 +49,8 @@ constexpr Format kQuads = {"nibble_quads", {{4, 1, 1}, {2, 1, 1}, {4, 4, 4}, {2,
                            QuadLane, &kDenseQuads, false};
 constexpr Format kDenseVector = {
     "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, {2, 4, 4, true}}, DenseVectorLane, nullptr, true};
-constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}}, VectorLane, &kDenseVector, false};
+constexpr Format kVector = {"vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}},
+                            VectorLane, &kDenseVector, false};
 
 int32_t SameLane(int32_t, int32_t n) { return n; }
 

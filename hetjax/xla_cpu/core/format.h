@@ -31,9 +31,9 @@ struct UnitKind {
 //     as "nibble"; 4 bits: int8 quadruples, over taps; 8 bits: int16.
 // The rows of a pixel hold the activations' codes u in the same groups of channels; a nibble is
 // stored as 16 times its value, a pair of 4-bit codes twice in a word.
-//   "nibble" has a dense form for large matrices, whose weights come from memory: two units of 1 or 2
-//     bits in the nibbles of a byte, the later one in the upper nibble, and pairs of 4-bit codes in a
-//     byte; so have the other two, for the levels of which there is something to save: quadruples of
+//   "nibble" has a dense form for large matrices, whose weights come from memory: two units of 1 or
+//     2 bits in the nibbles of a byte, the later one in the upper nibble, and pairs of 4-bit codes in
+//     a byte. So have the next two, at the levels where there is something to save: quadruples of
 //     4-bit codes in two bytes.
 struct Format {
   const char* name;

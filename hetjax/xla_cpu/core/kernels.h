@@ -27,7 +27,8 @@ struct Segment {
 };
 
 // A register tile: pixels times lanes of one block of output channels.
-//   T[i][n] = constants[i][n] + sum over levels of factor * raw sums, modulo 2^32
+//   T[i][n] = constants[i][n] + sum over levels of factor * raw sums, modulo 2^32,
+// with factors that are powers of two, the larger ones those of fewer bits,
 // is written, or with a scale y = fma(float(T), scale, bias), + residual, then the activation.
 struct Tile {
   int32_t pixels;  // 1 .. the kernels' tile
@@ -105,8 +106,8 @@ struct Kernels {
   void (*run)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
   void (*expand[4])(const Expansion&);  // by level index
-  // Codes of values [count], where count is that of the channels, or any if they are uniform: to_grid
-  // and encode of hetjax/core/quantize.py.
+  // Codes of values [count], where count is that of the channels, or any if they are uniform:
+  // to_grid and encode of hetjax/core/quantize.py. The last kChannelGroup is filled up with codes.
   void (*encode)(const Channels& channels, const float* values, int64_t count, float inv_beta,
                  bool is_signed, uint8_t* codes);
   // Codes, `codes_bytes` for every position, to records. `scratch` holds count + 3 * 64 bytes for

@@ -98,8 +98,8 @@ __attribute__((noinline)) void SpillDots(const Tile& t, State<kPixels>* s,
   }
 }
 
-// Pairs of 4-bit codes in a byte to pairs of odd levels. Within every 256 bits the results are those
-// of outputs 0..15 and 16..31, so the halves change places.
+// Pairs of 4-bit codes in a byte to pairs of odd levels. Within every 256 bits the results are
+// those of outputs 0..15 and 16..31, so the halves change places.
 HETJAX_INLINE void SplitPairs512(__m512i codes, __m512i* first, __m512i* second) {
   __m512i low, high;
   SplitNibbles(codes, &low, &high);
@@ -133,7 +133,8 @@ HETJAX_INLINE void AddDots(const Tile& t, State<kPixels>* s,
         if (kDense) {
           Prefetch(w, kUnitBytes);
           __m512i other;
-          SplitPairs512(LoadLanes<kVectors>(w), &words[0], kHalves == 2 ? &words[kHalves - 1] : &other);
+          SplitPairs512(LoadLanes<kVectors>(w), &words[0],
+                        kHalves == 2 ? &words[kHalves - 1] : &other);
         } else {
           HETJAX_UNROLL for (int h = 0; h < kHalves; ++h) words[h] = Load512(w + 64 * h);
         }

@@ -1,6 +1,7 @@
-// AVX-512 kernels for processors with VBMI, VNNI and VPOPCNTDQ. One-bit products are counts of equal
-// bits; products of 2-bit codes come from a table of 64 rows of 64 bytes, one row for three channels'
-// activations, of which one vpermb takes entries for 64 output channels; others are dot products.
+// AVX-512 kernels for processors with VBMI, VNNI and VPOPCNTDQ. One-bit products are counts of
+// equal bits; products of 2-bit codes come from a table of 64 rows of 64 bytes, one row for three
+// channels' activations, of which one vpermb takes entries for 64 output channels; others are dot
+// products.
 #include "kernels.h"
 
 #ifdef HETJAX_EMULATE_AVX512
@@ -104,7 +105,9 @@ template <int kPixels, int kAtOnce>
 HETJAX_INLINE void Multiply(uint32_t factor, uint32_t divisor, __m512i (&sums)[kPixels][kAtOnce]) {
   const __m128i shift = _mm_cvtsi32_si128(__builtin_ctz(factor) - __builtin_ctz(divisor));
   HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
-    HETJAX_UNROLL for (int v = 0; v < kAtOnce; ++v) sums[i][v] = _mm512_sll_epi32(sums[i][v], shift);
+    HETJAX_UNROLL for (int v = 0; v < kAtOnce; ++v) {
+      sums[i][v] = _mm512_sll_epi32(sums[i][v], shift);
+    }
   }
 }
 
