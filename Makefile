@@ -93,7 +93,9 @@ build/emulated/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements
 	$(call build_kernels,build/emulated,-DHETJAX_EMULATE_AVX512=ON -DHETJAX_CORE_TESTS=ON,build/emulated/prefix)
 
 test-emulated: setup build/emulated/.done
-	build/emulated/tests/xla_cpu/core_test 1 200 avx512_vnni
+	for isa in avx2_vnni avx512 avx512_vnni; do \
+	  build/emulated/tests/xla_cpu/core_test 1 100 $$isa || exit 1; \
+	done
 	HETJAX_CPU_LIBRARY=$(CURDIR)/build/emulated/prefix/hetjax/xla_cpu/libhetjax_cpu.so \
 	  $(PY) -m pytest tests/contract $(PYTEST_ARGS)
 
