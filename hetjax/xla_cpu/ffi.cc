@@ -197,7 +197,7 @@ std::vector<std::shared_ptr<const Quantizer>> SetEpilogue(const ConvOptions& opt
   size_t result = 0;
   if (options.keeps_values) {
     if (results.size() < 1) Refuse("a result for the values is missing");
-    const auto out = results.get<ffi::AnyBuffer>(result++).value();
+    auto out = results.get<ffi::AnyBuffer>(result++).value();
     CheckShape("output", out->dimensions(), {batch, height, width, layer.outputs});
     const auto expected = options.has_epilogue ? ffi::F32 : ffi::S32;
     if (out->element_type() != expected) {
@@ -227,7 +227,7 @@ std::vector<std::shared_ptr<const Quantizer>> SetEpilogue(const ConvOptions& opt
     level += static_cast<size_t>(levels);
     const float* inv_beta = operands.Next("a consumer's inv_beta", {});
     if (result >= results.size()) Refuse("a result for a consumer's records is missing");
-    const auto records = results.get<ffi::Buffer<ffi::U8>>(result++);
+    auto records = results.get<ffi::Buffer<ffi::U8>>(result++);
     if (!records.has_value()) Refuse("a consumer's records must be uint8");
     CheckShape("a consumer's records", (*records)->dimensions(),
                {batch, height, width, keep.back()->layout().record_bytes});
