@@ -29,6 +29,9 @@ def load() -> ctypes.CDLL | str:
     return f"the engine is not built: {file.name} is missing ({file.parent})"
   try:
     library = ctypes.CDLL(str(file))
+    # Handlers that this jaxlib refuses are refused here, and not when its CPU backend starts, which
+    # they would keep from starting.
+    jax.devices("cpu")
     for target in TARGETS:
       handler = jax.ffi.pycapsule(getattr(library, target))
       jax.ffi.register_ffi_target(target, handler, platform="cpu")

@@ -12,14 +12,6 @@ namespace {
 #include "depthwise_avx2.inc"
 #include "kernels_avx2.inc"
 
-// Pairs of 4-bit codes in a byte to pairs of odd levels of outputs 0..15 and 16..31.
-HETJAX_INLINE void SplitPairs(__m256i codes, __m256i* first, __m256i* second) {
-  __m256i low, high;
-  SplitNibbles(codes, &low, &high);
-  *first = _mm256_unpacklo_epi8(low, high);
-  *second = _mm256_unpackhi_epi8(low, high);
-}
-
 // 4-bit products of 32 outputs from `first` on, as pairs, then everything's sum.
 template <bool kDense, int kPixels, int kVectors>
 HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVectors>* s) {
@@ -57,7 +49,7 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
           __m256i w0 = Load(w), w1;
           if (kDense) {
             Prefetch(w, 32);
-            SplitPairs(w0, &w0, &w1);
+            SplitInOrder(w0, &w0, &w1);
           } else {
             w1 = Load(w + 32);
           }

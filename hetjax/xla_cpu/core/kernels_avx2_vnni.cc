@@ -16,14 +16,6 @@ namespace {
 #include "depthwise_avx2.inc"
 #include "kernels_avx2.inc"
 
-// Quadruples of 4-bit codes in two bytes to quadruples of odd levels of outputs 0..7 and 8..15.
-HETJAX_INLINE void SplitQuads(__m256i codes, __m256i* first, __m256i* second) {
-  __m256i low, high;
-  SplitNibbles(codes, &low, &high);
-  *first = _mm256_unpacklo_epi8(low, high);
-  *second = _mm256_unpackhi_epi8(low, high);
-}
-
 // 4-bit products of 16 outputs from `first` on, then everything's sum.
 template <bool kDense, int kPixels, int kVectors>
 HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kVectors>* s) {
@@ -42,7 +34,7 @@ HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kV
         __m256i w0 = Load(w), w1;
         if (kDense) {
           Prefetch(w, 32);
-          SplitQuads(w0, &w0, &w1);
+          SplitInOrder(w0, &w0, &w1);
         } else {
           w1 = Load(w + 32);
         }
