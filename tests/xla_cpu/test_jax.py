@@ -15,7 +15,7 @@ from hetjax import xla_cpu
 from hetjax.core.palette import Palette
 from hetjax.core.quantize import encode, to_grid
 from hetjax.pack import ChannelLayout, PackedWeights, pack_activations
-from hetjax.xla_cpu import call
+from hetjax.xla_cpu import call, library
 from tests.xla_cpu.cases import PALETTES, Case, random_case, random_codes
 
 
@@ -274,3 +274,17 @@ def test_missing_library_is_a_reason_not_a_crash(tmp_path):
   broken.write_bytes(b"not a library")
   shown = in_new_process(show, HETJAX_CPU_LIBRARY=str(broken)).stdout
   assert shown.startswith("(False, 'the engine") and "cannot be loaded" in shown
+
+
+def test_handlers_that_jaxlib_refuses_are_a_reason_not_a_broken_backend(monkeypatch):
+  """A running backend refuses at once; one that starts later would fail to start."""
+  started = []
+  devices = jax.devices
+  monkeypatch.setattr(jax, "devices", lambda name: started.append(name) or devices(name))
+
+  def refuse(*_, **__):
+    assert started == ["cpu"]
+    raise RuntimeError("API version (0.5) is incompatible")
+
+  monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+  assert "cannot be loaded: API version" in library.load.__wrapped__()
