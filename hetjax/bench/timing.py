@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -32,18 +34,33 @@ class Timing:
     return 1e6 * self.median
 
 
-def settle(longest: float = 0.05) -> None:
+def _others_running() -> bool:
+  """Whether a thread of this process other than the calling one runs or waits for a processor."""
+  mine = str(threading.get_native_id())
+  for task in Path("/proc/self/task").iterdir():
+    if task.name == mine:
+      continue
+    try:
+      stat = (task / "stat").read_text()
+    except OSError:  # it has ended
+      continue
+    if stat[stat.rindex(")") + 2] == "R":
+      return True
+  return False
+
+
+def settle(longest: float = 0.5) -> None:
   """Waits until this process's own threads rest.
 
   Thread pools spin for a while after their work. On few cores that would be charged to whoever
-  runs next, so turns begin when a pause uses next to no processor time, or after `longest` seconds.
+  runs next, so turns begin when no other thread ran at any of three looks, or after `longest`
+  seconds. Processor time would not tell: the kernel accounts that of other threads only every few
+  milliseconds.
   """
-  begun = time.perf_counter()
-  while time.perf_counter() - begun < longest:
-    start, busy = time.perf_counter(), time.process_time()
-    time.sleep(0.001)
-    if time.process_time() - busy < 0.1 * (time.perf_counter() - start):
-      return
+  begun, quiet = time.perf_counter(), 0
+  while quiet < 3 and time.perf_counter() - begun < longest:
+    time.sleep(0.0003)
+    quiet = 0 if _others_running() else quiet + 1
 
 
 def bursts(

@@ -1,5 +1,8 @@
 """Interleaved timing on a clock that the test turns."""
 
+import threading
+import time
+
 import pytest
 
 from hetjax.bench import Timing, interleaved, timing
@@ -63,18 +66,26 @@ def test_bursts_go_on_until_the_time_is_used_up(monkeypatch):
   assert found["a"].repeats == 8
 
 
-def test_turns_begin_when_threads_rest(monkeypatch):
-  """A pool that works for 5 ms after its call is waited for, one that never rests is not."""
-  clock = _Clock(monkeypatch)
-  busy_until = 0.005
-  monkeypatch.setattr(timing.time, "process_time", lambda: min(clock.now, busy_until))
+def test_turns_begin_when_threads_rest():
+  """A thread that works for a while is waited for, one that never rests is not."""
 
-  def sleep(seconds):
-    clock.now += seconds
+  def spin(stop):
+    while not stop.is_set():
+      sum(range(1000))
 
-  monkeypatch.setattr(timing.time, "sleep", sleep)
-  timing.settle()
-  assert clock.now == pytest.approx(0.006)
-  clock.now, busy_until = 0.0, 1.0
+  stop = threading.Event()
+  spinner = threading.Thread(target=spin, args=(stop,))
+  spinner.start()
+  threading.Timer(0.05, stop.set).start()
+  begun = time.perf_counter()
+  timing.settle(longest=10.0)
+  assert stop.is_set() and time.perf_counter() - begun < 5.0
+  spinner.join()
+
+  stop = threading.Event()
+  spinner = threading.Thread(target=spin, args=(stop,))
+  spinner.start()
   timing.settle(longest=0.05)
-  assert clock.now == pytest.approx(0.05, abs=0.0011)
+  assert not stop.is_set()
+  stop.set()
+  spinner.join()
