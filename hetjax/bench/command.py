@@ -100,17 +100,30 @@ def main(
 
 
 def tables(benchmark: str, rows: Sequence[Row]) -> str:
-  """The table of what ran, without empty columns, and below it why the rest did not."""
-  ran = [row for row in rows if "missing" not in row]
+  """The table of what ran, without empty columns, and below it why the rest did not.
+
+  Layers that a target's costs were fitted to are counted only.
+  """
+  ran = [row for row in rows if "missing" not in row and not row.get("fitted")]
   columns = BENCHMARKS[benchmark].columns
   used = [c for c in columns if any(row.get(c.key) is not None for row in ran)]
   lines = [render(ran, used)]
   reasons = dict.fromkeys((r["engine"], r["missing"]) for r in rows if "missing" in r)
   lines += [f"missing: {engine}: {reason}" for engine, reason in reasons]
-  errors = [abs(row["error"]) for row in rows if row.get("fitted") is False]
-  if errors:
-    lines.append(f"mean absolute error on mixed layers: {100 * sum(errors) / len(errors):.1f} %")
-  return "\n".join(lines)
+  return "\n".join([*lines, *_errors(rows)])
+
+
+def _errors(rows: Sequence[Row]) -> list[str]:
+  """How well times were predicted, of layers that the fit did not see and of those that it saw."""
+  lines = []
+  for fitted, which in ((False, "these layers, which the fit did not see"), (True, "those it saw")):
+    errors = [abs(row["error"]) for row in rows if row.get("fitted") is fitted]
+    if errors:
+      mean, largest = 100 * sum(errors) / len(errors), 100 * max(errors)
+      lines.append(
+        f"mean absolute error on {which} ({len(errors)}): {mean:.1f} %, largest {largest:.1f} %"
+      )
+  return lines
 
 
 def describe(about: Mapping[str, Any], isa: str | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from hetjax.bench import ours
 from hetjax.bench.peers import PEERS, Candidate, Missing, Peer, Problem
@@ -22,10 +24,11 @@ from hetjax.bench.rows import (
   with_ratios,
 )
 from hetjax.bench.timing import bursts
-from hetjax.bench.workloads import MATVECS, MIXES, MatvecSpec, bits_of, matvec_graph
+from hetjax.bench.workloads import MATVECS, MIXES, MatvecSpec, bits_of, matvec_graph, matvec_kernel
 from hetjax.report import Column
 
 PLACES = ("cache", "memory")
+Copies = dict[tuple[str, str], list[Candidate]]  # by engine and mix
 COLUMNS = (
   Column("layer", "layer"),
   Column("place", "weights from"),
@@ -36,7 +39,10 @@ COLUMNS = (
   MISSING_COLUMN,
 )
 TOLERANCES = {32: FLOAT_TOLERANCE, 8: 4 / 255, 4: 0.02, 2: 0.02}
-FOOTPRINT = 256e6  # bytes of all copies together, beyond any cache
+# All copies together, times the last-level cache. Beyond it, so that every copy comes from memory,
+# by a factor that leaves caches which do not forget in order little to keep.
+FOOTPRINT_OF_CACHES = 8
+LEAST_FOOTPRINT = 64e6  # bytes
 
 
 def in_turn(candidates: Sequence[Candidate]) -> Candidate:
@@ -46,14 +52,23 @@ def in_turn(candidates: Sequence[Candidate]) -> Candidate:
   return Candidate(first.setting, lambda: next(turns).run(), first.result, first.layers)
 
 
-def _peer_copies(peer: Peer, problem: Problem, best: Candidate, count: int) -> list[Candidate]:
+def _copies(best: Candidate, count: int) -> list[Candidate]:
   """`best` and as many more, each with weights of its own."""
-  more, wanted = [], dataclasses.replace(problem, setting=best.setting)
-  for _ in range(count - 1):
-    more += [c for c in peer.candidates(wanted) if c.setting == best.setting][:1]
+  if count > 1 and best.again is None:
+    raise Missing("it cannot have several copies of its weights")
+  more = [best.again() for _ in range(count - 1)]
   for candidate in more:
     candidate.run()
   return [best, *more]
+
+
+def _default_footprint() -> float:
+  """Bytes that no cache holds, from what the system says of the first processor's caches."""
+  sizes = [
+    int(path.read_text().strip().removesuffix("K")) << 10
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+  ]
+  return max([LEAST_FOOTPRINT, *(FOOTPRINT_OF_CACHES * size for size in sizes)])
 
 
 def measure(
@@ -64,7 +79,7 @@ def measure(
   mixes: Sequence[str] = tuple(MIXES),
   peers: Sequence[Peer] = PEERS,
   places: Sequence[str] = PLACES,
-  footprint: float = FOOTPRINT,
+  footprint: float | None = None,
 ) -> list[Row]:
   """Rows of all matrices; see `layers.measure`.
 
@@ -76,24 +91,49 @@ def measure(
     peers: Engines to compare with.
     places: "cache" repeats one copy of the weights, which stays in cache if it fits; "memory" goes
       through copies of `footprint` bytes in all, so that each comes from memory.
-    footprint: Bytes.
+    footprint: Bytes; None: several times the processor's caches.
+
+  Raises:
+    ours.Wrong: a kernel of hetjax gives another result than the reference implementation.
   """
+  bytes_of_copies = (footprint or _default_footprint()) if "memory" in places else 0
   out: list[Row] = []
-  for spec in specs:
-    copies, absent = _contenders(
-      spec, threads, mixes, peers, footprint if "memory" in places else 0
-    )
-    for place in places:
-      kept = slice(None) if place == "memory" else slice(1)
-      found = {key: in_turn(candidates[kept]) for key, candidates in copies.items()}
-      times = bursts({key: c.run for key, c in found.items()}, seconds=seconds)
-      here = [
-        timed(*key, times[key], candidate, spec.macs)
-        | {"gigabytes_per_second": _weight_bytes(spec, key[1]) / times[key].median / 1e9}
-        for key, candidate in found.items()
-      ]
-      about = {"layer": spec.name, "place": place, "macs": spec.macs, "threads": threads}
-      out += [about | row for row in with_ratios([*here, *absent])]
+  matrix = lambda spec: (spec.channels, spec.outputs)
+  for _, group in itertools.groupby(specs, key=matrix):
+    same = list(group)
+    first = same[0]
+    count = lambda mix, first=first: math.ceil(bytes_of_copies / _weight_bytes(first, mix)) or 1
+    mine = {mix: ours.dense_candidates(same, MIXES[mix], count(mix)) for mix in mixes}
+    kernel = matvec_kernel(first)
+    for i, spec in enumerate(same):
+      copies, absent = _peers(spec, kernel, threads, peers, count)
+      copies |= {(OURS, mix): candidates[i] for mix, candidates in mine.items()}
+      out += _rows(spec, threads, places, seconds, copies, absent)
+      del copies  # gigabytes, which the next batch would have beside its own
+  return out
+
+
+def _rows(
+  spec: MatvecSpec,
+  threads: int,
+  places: Sequence[str],
+  seconds: float,
+  copies: Copies,
+  absent: Sequence[Row],
+) -> list[Row]:
+  """All engines timed in turn, once for each place."""
+  out: list[Row] = []
+  for place in places:
+    kept = slice(None) if place == "memory" else slice(1)
+    found = {key: in_turn(candidates[kept]) for key, candidates in copies.items()}
+    times = bursts({key: c.run for key, c in found.items()}, seconds=seconds)
+    here = [
+      timed(*key, times[key], candidate, spec.macs)
+      | {"gigabytes_per_second": _weight_bytes(spec, key[1]) / times[key].median / 1e9}
+      for key, candidate in found.items()
+    ]
+    about = {"layer": spec.name, "place": place, "macs": spec.macs, "threads": threads}
+    out += [about | row for row in with_ratios([*here, *absent])]
   return out
 
 
@@ -104,22 +144,23 @@ def _weight_bytes(spec: MatvecSpec, mix: str) -> float:
   return spec.channels * spec.outputs * int(mix.removesuffix("-bit")) / 8
 
 
-def _contenders(
-  spec: MatvecSpec, threads: int, mixes: Sequence[str], peers: Sequence[Peer], footprint: float
-) -> tuple[dict[tuple[str, str], list[Candidate]], list[Row]]:
-  """All that run a matrix, in as many copies as fill `footprint`, and rows of peers that cannot."""
-  found: dict[tuple[str, str], list[Candidate]] = {}
+def _peers(
+  spec: MatvecSpec,
+  kernel: Float[np.ndarray, "c n"],
+  threads: int,
+  peers: Sequence[Peer],
+  count: Callable[[str], int],
+) -> tuple[Copies, list[Row]]:
+  """Copies of peers' candidates, `count` of their bits many, and rows of peers that cannot."""
+  found: Copies = {}
   absent: list[Row] = []
   x = np.random.default_rng(0).normal(size=(spec.batch, spec.channels))
-  wanted = Wanted(Problem(matvec_graph(spec), np.maximum(x, 0).astype(np.float32), threads))
-  count = lambda mix: max(1, int(np.ceil(footprint / _weight_bytes(spec, mix))))
+  x = np.maximum(x, 0).astype(np.float32)
+  wanted = Wanted(Problem(matvec_graph(spec, kernel), x, threads))
   for peer in peers:
     mix = f"{peer.bits}-bit"
     try:
-      best = ready(peer, [wanted], TOLERANCES)
-      found[peer.name, mix] = _peer_copies(peer, wanted.problem, best, count(mix))
+      found[peer.name, mix] = _copies(ready(peer, [wanted], TOLERANCES), count(mix))
     except Missing as reason:
       absent.append(missing(peer.name, peer.bits, str(reason)))
-  for mix in mixes:
-    found[OURS, mix] = ours.dense_candidates(spec, MIXES[mix], count(mix))
   return found, absent

@@ -86,22 +86,14 @@ def dense_layer(spec: MatvecSpec, mix: Mix) -> Layer:
   return _random_layer(kernel_shape, layout, None, shape, image=False)
 
 
-def _check_accumulators(layer: Layer, window: dict) -> None:
+def _check_accumulators(got: jax.Array, want: jax.Array) -> None:
   """Equal int32 accumulators of the implementation and of the reference.
 
   Raises:
     Wrong: they differ.
   """
-  a = layer.x
-  if layer.inv_beta is not None:
-    a = ops.quantize_pack(a, layer.inv_beta, layout=layer.weights.layout, signed=layer.signed)
-  op = ops.packed_conv if window else ops.packed_matmul
-  run = lambda name: np.asarray(
-    op(a, layer.weights, signed=layer.signed, implementation=name, **window)
-  )
-  got, want = run(None), run("reference")
-  if not np.array_equal(got, want):
-    wrong = np.count_nonzero(got != want)
+  wrong = np.count_nonzero(np.asarray(got) != np.asarray(want))
+  if wrong:
     raise Wrong(f"{wrong} of {want.size} accumulators differ from the reference implementation's")
 
 
@@ -133,7 +125,11 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
   """
   layer = conv_layer(spec, mix)
   window = {"strides": spec.strides, "padding": [(spec.padding, spec.padding)] * 2}
-  _check_accumulators(layer, window)
+  a = layer.x
+  if layer.inv_beta is not None:
+    a = ops.quantize_pack(a, layer.inv_beta, layout=layer.weights.layout, signed=layer.signed)
+  sums = functools.partial(ops.packed_conv, a, layer.weights, signed=layer.signed, **window)
+  _check_accumulators(sums(), sums(implementation="reference"))
 
   def call(layers, weights, scale, bias, x, inv_beta, follows, implementation=None):
     for _ in range(layers):
@@ -167,25 +163,35 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
   return candidates
 
 
-def dense_candidates(spec: MatvecSpec, mix: Mix, copies: int = 1) -> list[Candidate]:
-  """The dense layer, once for each of `copies` copies of its weights.
+def dense_candidates(
+  specs: Sequence[MatvecSpec], mix: Mix, copies: int = 1
+) -> list[list[Candidate]]:
+  """Dense layers of one matrix, each once for each of `copies` copies of its weights.
+
+  Args:
+    specs: They differ in nothing but the batch, and share the weights.
+    mix: Shares of channels by level.
+    copies: Of the weights.
 
   Raises:
     Wrong: a result differs from the reference implementation's.
   """
-  layer = dense_layer(spec, mix)
-  _check_accumulators(layer, {})
-
-  def call(weights, scale, bias, x, implementation=None):
-    return ops.fused_matmul(x, weights, scale, bias, signed=False, implementation=implementation)[0]
-
-  rest = jax.device_put((layer.scale, layer.bias, layer.x))
-  prepared = ops.prepare_weights(layer.weights)
-  run = jax.jit(call)
-  want = jax.jit(functools.partial(call, implementation="reference"))(layer.weights, *rest)
-  _check_output(np.asarray(run(prepared, *rest)), np.asarray(want), "values")
+  layer = dense_layer(max(specs, key=lambda spec: spec.batch), mix)
+  weights, options = layer.weights, {"signed": False}
+  rest = jax.device_put((layer.scale, layer.bias))
+  reference = options | {"implementation": "reference"}
+  sums = np.asarray(ops.packed_matmul(layer.x, weights, **reference))
+  values = np.asarray(ops.fused_matmul(layer.x, weights, *rest, **reference)[0])
+  prepared = ops.prepare_weights(weights)
   copied = [prepared, *(jax.tree.map(jnp.copy, prepared) for _ in range(copies - 1))]
-  return [_candidate("1 a call", run, (weights, *rest), 1) for weights in copied]
+  run = jax.jit(lambda x, *arguments: ops.fused_matmul(x, *arguments, **options)[0])
+  found = []
+  for spec in specs:
+    x = jnp.copy(layer.x[: spec.batch])
+    _check_accumulators(ops.packed_matmul(x, prepared, **options), sums[: spec.batch])
+    _check_output(np.asarray(run(x, prepared, *rest)), values[: spec.batch], "values")
+    found.append([_candidate("1 a call", run, (x, each, *rest), 1) for each in copied])
+  return found
 
 
 def _candidate(setting, run, arguments, layers) -> Candidate:

@@ -50,7 +50,7 @@ BENCHMARKS = {
     "Networks with random weights, batch 1", networks.COLUMNS, 10.0, _NETWORKS, ("network",)
   ),
   "profile": Benchmark("Packed networks by layer", profile.COLUMNS, 5.0, _NETWORKS),
-  "calibrate": Benchmark("Time per layer, measured and predicted", calibrate.COLUMNS, 0.2),
+  "calibrate": Benchmark("Time per layer, measured and predicted", calibrate.COLUMNS, 0.15),
 }
 _FIRST_MIX_ONLY = ("sweep", "networks", "profile")
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from hetjax.bench.graph import Builder, Graph
 from hetjax.core import Palette
@@ -152,10 +153,14 @@ def conv_graph(spec: ConvSpec, layers: int = 1, seed: int = 1) -> Graph:
   return builder.graph(layers)
 
 
-def matvec_graph(spec: MatvecSpec, seed: int = 1) -> Graph:
-  """The dense layer as float32 peers run it."""
+def matvec_kernel(spec: MatvecSpec, seed: int = 1) -> Float[np.ndarray, "c n"]:
+  """Random weights of the dense layer; the batch makes no difference."""
   kernel = np.random.default_rng(seed).normal(size=(spec.channels, spec.outputs))
-  kernel = (kernel / np.sqrt(spec.channels)).astype(np.float32)
+  return (kernel / np.sqrt(spec.channels)).astype(np.float32)
+
+
+def matvec_graph(spec: MatvecSpec, kernel: Float[np.ndarray, "c n"]) -> Graph:
+  """The dense layer with these weights as float32 peers run it."""
   builder = Builder((spec.batch, spec.channels))
   builder.dense(builder.input, kernel, np.zeros(spec.outputs, np.float32))
   return builder.graph()

@@ -2,14 +2,19 @@
 
 The schema, all keys required and no others allowed:
 
-    schema           1
-    name             a short identifier
-    description      what the numbers mean
-    provenance       where they come from: measured, modelled, or uncalibrated, and on what
-    frequency_ghz    cycles per nanosecond
-    levels           bits -> {granule: channels, cycles_per_mac: cycles}
-    cycles_per_byte  per byte of packed weights, for each run of a layer
-    cycles_per_op    fixed cost of running a layer
+    schema               2
+    name                 a short identifier
+    description          what the numbers mean
+    provenance           where they come from: measured, modelled, or uncalibrated, and on what
+    frequency_ghz        cycles per nanosecond
+    levels               bits -> {granule: channels, cycles_per_mac: cycles}
+    output_granule       output channels are computed in multiples of this many
+    cycles_per_byte      per byte of packed weights, for each run of a layer
+    cycles_per_output    per output value, outputs rounded up to their granule
+    cycles_per_position  per output position, for each level of the layer's palette
+    cycles_per_op        fixed cost of running a layer
+
+`hetjax.hardware.cost` adds them up.
 """
 
 from __future__ import annotations
@@ -25,10 +30,10 @@ from typing import Any
 
 from hetjax.core.palette import ALLOWED_LEVELS
 
-SCHEMA = 1
+SCHEMA = 2
 _TEXTS = ("name", "description", "provenance")
-_COSTS = ("cycles_per_byte", "cycles_per_op")
-_KEYS = ("schema", *_TEXTS, "frequency_ghz", "levels", *_COSTS)
+_COSTS = ("cycles_per_byte", "cycles_per_output", "cycles_per_position", "cycles_per_op")
+_KEYS = ("schema", *_TEXTS, "frequency_ghz", "levels", "output_granule", *_COSTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +61,13 @@ class Target:
     provenance: Where they come from.
     frequency_ghz: Cycles per nanosecond.
     levels: What each precision costs, by increasing bits.
+    output_granule: Output channels of a group are computed in multiples of this many, at least 1;
+      depthwise layers are spared.
     cycles_per_byte: Cycles per byte of packed weights, for each run of a layer.
+    cycles_per_output: Cycles per output value, outputs rounded up to their granule: scale, bias,
+      activation, and packing for the layer that follows.
+    cycles_per_position: Cycles per output position for each level of the layer's palette: what it
+      takes to unpack and pack the channels of a level, however few they are.
     cycles_per_op: Fixed cycles of running a layer.
   """
 
@@ -65,7 +76,10 @@ class Target:
   provenance: str
   frequency_ghz: float
   levels: tuple[Level, ...]
+  output_granule: int
   cycles_per_byte: float
+  cycles_per_output: float
+  cycles_per_position: float
   cycles_per_op: float
 
   def level(self, bits: int) -> Level:
@@ -134,16 +148,15 @@ def parse_target(text: str | bytes, where: str) -> Target:
     where: Its name, for messages.
 
   Raises:
-    ValueError: the text is not JSON, a key is missing, unknown or repeated, or a value is of the
-      wrong type or range.
+    ValueError: the text is not JSON, a key is missing, unknown or repeated, a value is of the
+      wrong type or range, or the schema is an earlier one.
   """
   try:
     data = json.loads(text, object_pairs_hook=_no_repetition, parse_constant=_no_constant)
   except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError included
     raise ValueError(f"target {where}: not valid JSON: {error}") from error
+  _check_schema(data, f"target {where}")
   _check_keys(data, _KEYS, f"target {where}")
-  if data["schema"] != SCHEMA or isinstance(data["schema"], bool):
-    raise ValueError(f"target {where}: schema must be {SCHEMA}, got {data['schema']!r}")
   for key in _TEXTS:
     if not isinstance(data[key], str) or not data[key]:
       raise ValueError(f"target {where}: {key} must be a non-empty string, got {data[key]!r}")
@@ -152,6 +165,7 @@ def parse_target(text: str | bytes, where: str) -> Target:
     **{key: data[key] for key in _TEXTS},
     frequency_ghz=_number(data["frequency_ghz"], f"target {where}: frequency_ghz", positive=True),
     levels=_levels(data["levels"], f"target {where}: levels"),
+    output_granule=_granule(data["output_granule"], f"target {where}: output_granule"),
     **costs,
   )
 
@@ -164,12 +178,31 @@ def _levels(data: Any, where: str) -> tuple[Level, ...]:
   for key in sorted(data, key=int):
     entry, place = data[key], f"{where}.{key}"
     _check_keys(entry, ("granule", "cycles_per_mac"), place)
-    granule = entry["granule"]
-    if not isinstance(granule, int) or isinstance(granule, bool) or granule < 1:
-      raise ValueError(f"{place}.granule must be an integer of at least 1, got {granule!r}")
+    granule = _granule(entry["granule"], f"{place}.granule")
     cost = _number(entry["cycles_per_mac"], f"{place}.cycles_per_mac", positive=True)
     levels.append(Level(allowed[key], granule, cost))
   return tuple(levels)
+
+
+def _granule(value: Any, where: str) -> int:
+  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    raise ValueError(f"{where} must be an integer of at least 1, got {value!r}")
+  return value
+
+
+def _check_schema(data: Any, where: str) -> None:
+  # Before the keys, as other schemas have others: an old file's owner learns how to renew it.
+  if not isinstance(data, Mapping) or "schema" not in data:
+    return
+  schema = data["schema"]
+  if schema == 1 and not isinstance(schema, bool):
+    raise ValueError(
+      f"{where}: schema must be {SCHEMA}, got 1, that of an earlier hetjax. Measure the target "
+      "anew with `python -m hetjax bench calibrate --out FILE`, or set schema to 2 and add "
+      "output_granule 1, cycles_per_output 0 and cycles_per_position 0: what schema 1 meant"
+    )
+  if schema != SCHEMA or isinstance(schema, bool):
+    raise ValueError(f"{where}: schema must be {SCHEMA}, got {schema!r}")
 
 
 def _check_keys(data: Any, keys: tuple[str, ...], where: str) -> None:

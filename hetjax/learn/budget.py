@@ -32,7 +32,8 @@ class Budget:
   Attributes:
     quantity: "mean_bits_params" or "mean_bits_macs" (bits), "file_bytes" (bytes of the packed
       weights plus `overhead_bytes`, row padding not counted), or "target_cycles" (fraction of the
-      cycles that all channels at their palette's top would take on `machine`).
+      cycles that all channels at their palette's top would take on `machine`; both contain what no
+      bits change, which no fraction can undercut).
     target: Allowed value of the quantity, in its unit.
     rate: Change of the multiplier per step and unit of excess (see `unit`).
     ramp_fraction: Part of the search phase over which the target ramps; 0 sets it at once.

@@ -11,10 +11,19 @@ GOOD = json.loads(load_target("cpu_avx512_generic").to_json())
 
 
 def test_shipped_targets():
-  assert target_names() == ["bits_only", "cpu_avx512_generic"]
+  assert target_names() == ["bits_only", "cpu_avx2_zen2", "cpu_avx512_generic"]
   for name in target_names():
     target = load_target(name)
     assert target.name == name and [v.bits for v in target.levels] == [1, 2, 4, 8]
+
+
+def test_the_measured_cpu_states_a_small_error():
+  target = load_target("cpu_avx2_zen2")
+  error = re.search(r"mean absolute error ([\d.]+) % on (\d+) mixed layers", target.provenance)
+  assert float(error[1]) <= 12 and int(error[2]) >= 50
+  assert "measured by hetjax at commit" in target.provenance and "avx2" in target.description
+  costs = [level.cycles_per_mac for level in target.levels]
+  assert costs == sorted(costs) and target.cycles_per_output > 0 < target.cycles_per_position
 
 
 def test_the_generic_cpu_states_the_measured_rates():
@@ -49,8 +58,8 @@ def level(**changes):
 
 
 BAD_VALUES = [
-  ({"schema": 2}, "schema must be 1"),
-  ({"schema": True}, "schema must be 1"),
+  ({"schema": 3}, "schema must be 2, got 3"),
+  ({"schema": True}, "schema must be 2, got True"),
   ({"name": ""}, "name must be a non-empty string"),
   ({"provenance": 3}, "provenance must be a non-empty string"),
   ({"extra": 1}, "unknown ['extra']"),
@@ -59,6 +68,10 @@ BAD_VALUES = [
   ({"cycles_per_byte": -1}, "cycles_per_byte must be a finite non-negative"),
   ({"cycles_per_op": True}, "cycles_per_op must be a non-negative number"),
   ({"cycles_per_op": 10**400}, "cycles_per_op must be a finite"),
+  ({"cycles_per_output": -0.5}, "cycles_per_output must be a finite non-negative"),
+  ({"cycles_per_position": "1"}, "cycles_per_position must be a non-negative number"),
+  ({"output_granule": 0}, "output_granule must be an integer"),
+  ({"output_granule": 32.0}, "output_granule must be an integer"),
   ({"levels": {}}, "levels must map"),
   ({"levels": [1]}, "levels must map"),
   ({"levels": {"3": GOOD["levels"]["2"]}}, "levels must map"),
@@ -82,6 +95,17 @@ def test_malformed_values_are_refused(changes, message):
 def test_missing_keys_are_refused(key):
   with pytest.raises(ValueError, match=re.escape(f"missing ['{key}']")):
     parse_target(json.dumps({k: v for k, v in GOOD.items() if k != key}), "x")
+
+
+def test_files_of_schema_1_say_how_to_renew_them():
+  new = ("output_granule", "cycles_per_output", "cycles_per_position")
+  old = {key: value for key, value in GOOD.items() if key not in new} | {"schema": 1}
+  with pytest.raises(ValueError, match="bench calibrate --out FILE.*set schema to 2 and add") as e:
+    parse_target(json.dumps(old), "x")
+  assert all(key in str(e.value) for key in new)
+  # What it says to add makes it a target again.
+  renewed = old | {"schema": 2} | dict(zip(new, (1, 0, 0), strict=True))
+  assert parse_target(json.dumps(renewed), "x") == load_target("cpu_avx512_generic")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Candidate:
     layers: The graph's `layers`: time per layer is a run's time divided by it.
     want: What `result` should give if the peer quantizes in a format of its own; None: what any
       peer with as many bits should give.
+    again: Makes one more in the same setting, with weights of its own in memory; None: it cannot.
   """
 
   setting: str
@@ -38,6 +39,7 @@ class Candidate:
   result: Callable[[], Float[np.ndarray, ...]]
   layers: int = 1
   want: Float[np.ndarray, ...] | None = None
+  again: Callable[[], Candidate] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,14 +52,12 @@ class Problem:
     threads: How many the peer may use.
     quantized_ends: Whether int8 peers take and leave uint8 codes, as inside a network; otherwise
       they take and leave float32.
-    setting: Where given, the one setting that is wanted: a peer may leave out the others.
   """
 
   graph: Graph
   x: Float[np.ndarray, ...]
   threads: int
   quantized_ends: bool = False
-  setting: str | None = None
 
   @functools.cached_property
   def ranges(self) -> dict[str, Range]:

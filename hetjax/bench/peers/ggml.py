@@ -22,6 +22,9 @@ class Ggml:
   def __init__(self, bits: int):
     self.bits = bits
     self.name = f"ggml {bits}-bit"
+    # Of the last kernel, as quantizing takes seconds and batches of a matrix follow one another.
+    self._kernel: np.ndarray | None = None
+    self._quantized: dict[str, np.ndarray] = {}
 
   def version(self) -> str:
     return installed("ggml-python")
@@ -33,24 +36,47 @@ class Ggml:
       raise Missing("only single dense layers are translated to ggml")
     if nodes[0].constants["kernel"].shape[0] % 256 or np.any(nodes[0].constants["bias"]):
       raise Missing("input channels must be a multiple of 256, and the bias zero")
-    return [_candidate(ggml, problem, name) for name in TYPES[self.bits]]
+    kernel = nodes[0].constants["kernel"]
+    if self._kernel is not kernel:
+      self._kernel = kernel
+      self._quantized = {name: _quantize(ggml, kernel, name) for name in TYPES[self.bits]}
+    return [_checked(ggml, problem, *item) for item in self._quantized.items()]
 
 
 def _pointer(array: np.ndarray):
   return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
-def _candidate(ggml, problem: Problem, name: str) -> Candidate:
-  kernel = np.ascontiguousarray(problem.graph.nodes[0].constants["kernel"].T)
+def _kind(ggml, name: str) -> int:
+  return getattr(ggml, f"GGML_TYPE_{name}")
+
+
+def _quantize(ggml, kernel: np.ndarray, name: str) -> np.ndarray:
+  """A kernel [channels, outputs] as uint8[outputs, bytes of a row] of a format's blocks."""
+  kernel = np.ascontiguousarray(kernel.T)
   outputs, channels = kernel.shape
+  kind = _kind(ggml, name)
+  blocks = np.empty((outputs, ggml.ggml_row_size(kind, channels)), np.uint8)
+  ggml.ggml_quantize_chunk(kind, _pointer(kernel), blocks.ctypes.data, 0, outputs, channels, None)
+  return blocks
+
+
+def _checked(ggml, problem: Problem, name: str, blocks: np.ndarray) -> Candidate:
+  """A candidate that knows what its blocks should give."""
+  channels = problem.graph.nodes[0].constants["kernel"].shape[0]
+  rounded = np.empty((len(blocks), channels), np.float32)
+  to_float = ggml.ggml_get_type_traits(_kind(ggml, name)).contents.to_float
+  to_float(blocks.ctypes.data, _pointer(rounded), rounded.size)
+  return _candidate(ggml, problem, name, blocks, problem.x @ rounded.T)
+
+
+def _candidate(ggml, problem: Problem, name: str, blocks: np.ndarray, want) -> Candidate:
+  outputs, channels = len(blocks), problem.graph.nodes[0].constants["kernel"].shape[0]
   x = np.ascontiguousarray(problem.x)
-  kind = getattr(ggml, f"GGML_TYPE_{name}")
-  room = 2 * kernel.nbytes + 8 * x.nbytes + (64 << 20)
+  room = blocks.nbytes + 8 * x.nbytes + 8 * outputs * len(x) + (1 << 20)
   context = ggml.ggml_init(ggml.ggml_init_params(mem_size=room, mem_buffer=None, no_alloc=False))
-  weights = ggml.ggml_new_tensor_2d(context, kind, channels, outputs)
-  ggml.ggml_quantize_chunk(
-    kind, _pointer(kernel), ggml.ggml_get_data(weights), 0, outputs, channels, None
-  )
+  weights = ggml.ggml_new_tensor_2d(context, _kind(ggml, name), channels, outputs)
+  ctypes.memmove(ggml.ggml_get_data(weights), blocks.ctypes.data, blocks.nbytes)
   values = ggml.ggml_new_tensor_2d(context, ggml.GGML_TYPE_F32, channels, len(x))
   ctypes.memmove(ggml.ggml_get_data(values), x.ctypes.data, x.nbytes)
   product = ggml.ggml_mul_mat(context, weights, values)
@@ -59,10 +85,6 @@ def _candidate(ggml, problem: Problem, name: str) -> Candidate:
   plan = ggml.ggml_graph_plan(graph, problem.threads, None)
   work = np.zeros(max(int(plan.work_size), 1), np.uint8)
   plan.work_data = work.ctypes.data_as(type(plan.work_data))
-
-  rounded = np.empty_like(kernel)
-  to_float = ggml.ggml_get_type_traits(kind).contents.to_float
-  to_float(ggml.ggml_get_data(weights), _pointer(rounded), rounded.size)
 
   def run(alive=(work, context)):
     ggml.ggml_graph_compute(graph, ctypes.byref(plan))
@@ -73,4 +95,5 @@ def _candidate(ggml, problem: Problem, name: str) -> Candidate:
     return out
 
   weakref.finalize(run, ggml.ggml_free, context)
-  return Candidate(name, run, result, want=x @ rounded.T)
+  again = lambda: _candidate(ggml, problem, name, blocks, want)
+  return Candidate(name, run, result, want=want, again=again)

@@ -44,7 +44,8 @@ def _graph_candidates(problem: Problem, bits: int) -> list[Candidate]:
   ends = ranges if problem.quantized_ends else None
   for last in (True, False) if len(graph.shape) == 4 else (True,):
     model = onnx_graph.to_onnx(graph, ranges, channels_last=last, quantized_ends=ends is not None)
-    found.append(_candidate(problem, onnx_graph.setting(graph, last), model, ends, last))
+    setting = onnx_graph.setting(graph, last)
+    found.append(_candidate(problem, setting, model.SerializeToString(), ends, last))
   return found
 
 
@@ -60,13 +61,13 @@ def _weights_only(problem: Problem, bits: int, *, alone: bool) -> list[Candidate
     return []
   # Groups of activations are quantized on the fly where that helps.
   more = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
-  return [_candidate(problem, "weights only", model, more=more)]
+  return [_candidate(problem, "weights only", model.SerializeToString(), more=more)]
 
 
 def _candidate(
   problem: Problem,
   setting: str,
-  model,
+  model: bytes,
   ends: Ranges | None = None,
   channels_last: bool = True,
   more: dict[str, str] | None = None,
@@ -82,7 +83,9 @@ def _candidate(
     "NUM_STREAMS": 1,
     "INFERENCE_PRECISION_HINT": "f32",
   } | (more or {})
-  compiled = core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", settings)
+  # A copy of the model's own: weights that need no other layout are read there.
+  own = bytes(bytearray(model))
+  compiled = core.compile_model(core.read_model(own, b""), "CPU", settings)
   request = compiled.create_infer_request()
   request.set_input_tensor(ov.Tensor(onnx_graph.encoded(problem.x, ends, channels_last)))
 
@@ -91,4 +94,5 @@ def _candidate(
     return onnx_graph.decoded(y, problem.graph, ends, channels_last)
 
   run = lambda: request.infer(share_inputs=True, share_outputs=True)
-  return Candidate(setting, run, result, problem.graph.layers)
+  again = lambda: _candidate(problem, setting, model, ends, channels_last, more)
+  return Candidate(setting, run, result, problem.graph.layers, again=again)

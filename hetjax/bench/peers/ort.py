@@ -30,20 +30,27 @@ class OnnxRuntime:
 
     graph = problem.graph
     if self.bits == 4:
-      return [_candidate(problem, "MatMulNBits", onnx_dense.matmul_nbits(graph))]
+      model = onnx_dense.matmul_nbits(graph).SerializeToString()
+      return [_candidate(problem, "MatMulNBits", model)]
     ranges = problem.ranges if self.bits == 8 else None
     ends = ranges if problem.quantized_ends else None
     found = []
     for last in (True, False) if len(graph.shape) == 4 else (True,):
       model = onnx_graph.to_onnx(graph, ranges, channels_last=last, quantized_ends=ends is not None)
-      found.append(_candidate(problem, onnx_graph.setting(graph, last), model, ends, last))
+      setting = onnx_graph.setting(graph, last)
+      found.append(_candidate(problem, setting, model.SerializeToString(), ends, last))
     if self.bits == 8 and ends is None and not any(node.op == "conv" for node in graph.nodes):
-      found.append(_candidate(problem, "dynamic", onnx_graph.to_onnx(graph, dynamic=True)))
+      model = onnx_graph.to_onnx(graph, dynamic=True).SerializeToString()
+      found.append(_candidate(problem, "dynamic", model))
     return found
 
 
 def _candidate(
-  problem: Problem, setting: str, model, ends: Ranges | None = None, channels_last: bool = True
+  problem: Problem,
+  setting: str,
+  model: bytes,
+  ends: Ranges | None = None,
+  channels_last: bool = True,
 ) -> Candidate:
   import onnxruntime as ort
 
@@ -55,7 +62,7 @@ def _candidate(
   options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
   options.log_severity_level = 3
   providers = ["CPUExecutionProvider"]
-  session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+  session = ort.InferenceSession(model, options, providers=providers)
   binding = session.io_binding()
   x = onnx_graph.encoded(problem.x, ends, channels_last)
   binding.bind_ortvalue_input("input", ort.OrtValue.ortvalue_from_numpy(x))
@@ -66,4 +73,5 @@ def _candidate(
     return onnx_graph.decoded(y, problem.graph, ends, channels_last)
 
   run = lambda: session.run_with_iobinding(binding)
-  return Candidate(setting, run, result, problem.graph.layers)
+  again = lambda: _candidate(problem, setting, model, ends, channels_last)
+  return Candidate(setting, run, result, problem.graph.layers, again=again)

@@ -31,18 +31,14 @@ class PyTorch:
     graph, x = problem.graph, _tensor(torch, problem.x)
     if self.bits == 8:
       return [self._quantized(torch, problem, x)]
-    constants = _float_constants(torch, graph)
-    eager = lambda x: _run(torch, graph, x, constants)
-    found = {"eager": eager}
-    with torch.inference_mode():
-      for setting, make in (("traced and frozen", _frozen), ("compiled", _compiled)):
-        if problem.setting not in (None, setting):
-          continue  # both take seconds
-        try:
-          found[setting] = make(torch, eager, x)
-        except (RuntimeError, AttributeError, ImportError):
-          continue  # a setting that this release or this machine does not have is no loss
-    return [self._candidate(torch, setting, call, x, graph) for setting, call in found.items()]
+    found = [_float_candidate(torch, graph, x, "eager", _eager)]
+    for setting, make in (("traced and frozen", _frozen), ("compiled", _compiled)):
+      torch._dynamo.reset()  # it counts graphs, and gives up compiling beyond a few
+      try:
+        found.append(_float_candidate(torch, graph, x, setting, make))
+      except (RuntimeError, AttributeError, ImportError):
+        continue  # a setting that this release or this machine does not have is no loss
+    return found
 
   def _quantized(self, torch, problem: Problem, x) -> Candidate:
     graph = problem.graph
@@ -51,32 +47,54 @@ class PyTorch:
     engines = torch.backends.quantized.supported_engines
     torch.backends.quantized.engine = "x86" if "x86" in engines else engines[-1]
     ranges = problem.ranges
-    call = _quantized_call(torch, graph, ranges)
+    kernels = _quantized_kernels(torch, graph)
     into = lambda x: torch.quantize_per_tensor(
       x, ranges["input"].scale, ranges["input"].zero_point, torch.quint8
     )
-    if problem.quantized_ends:
-      return self._candidate(torch, torch.backends.quantized.engine, call, into(x), graph)
-    whole = lambda x: call(into(x)).dequantize()
-    return self._candidate(torch, torch.backends.quantized.engine, whole, x, graph)
 
-  def _candidate(self, torch, setting: str, call: Callable, x, graph: Graph) -> Candidate:
-    def run():
-      with torch.inference_mode():
-        return call(x)
+    def make():
+      call = _quantized_call(torch, graph, ranges, kernels)
+      if problem.quantized_ends:
+        return call
+      return lambda x: call(into(x)).dequantize()
 
-    def result():
-      y = run()
-      y = y.dequantize() if y.is_quantized else y
-      return (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).contiguous().numpy()
+    x = into(x) if problem.quantized_ends else x
+    return _candidate(torch, torch.backends.quantized.engine, make, x, graph.layers)
 
-    return Candidate(setting, run, result, graph.layers)
+
+def _float_candidate(torch, graph: Graph, x, setting: str, form: Callable) -> Candidate:
+  def make():
+    constants = _float_constants(torch, graph)
+    with torch.inference_mode():
+      return form(torch, lambda x: _run(torch, graph, x, constants), x)
+
+  return _candidate(torch, setting, make, x, graph.layers)
+
+
+def _candidate(torch, setting: str, make: Callable, x, layers: int) -> Candidate:
+  call = make()
+
+  def run():
+    with torch.inference_mode():
+      return call(x)
+
+  def result():
+    y = run()
+    y = y.dequantize() if y.is_quantized else y
+    return (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).contiguous().numpy()
+
+  again = lambda: _candidate(torch, setting, make, x, layers)
+  return Candidate(setting, run, result, layers, again=again)
 
 
 def _tensor(torch, x: np.ndarray):
   """A tensor; images become NCHW in shape and stay channels last in memory."""
   x = torch.from_numpy(np.array(x))
   return x.permute(0, 3, 1, 2).to(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _eager(torch, call: Callable, x):
+  return call
 
 
 def _frozen(torch, call: Callable, x):
@@ -95,7 +113,6 @@ def _compiled(torch, call: Callable, x):
   import torch._inductor.config as inductor
 
   inductor.freezing = True
-  torch._dynamo.reset()  # it counts graphs, and gives up compiling beyond a few
   compiled = torch.compile(_module(torch, call))
   compiled(x)
   return compiled
@@ -162,12 +179,31 @@ def _float_op(torch, node: Node, values: dict, x, *others):
   return y.transpose(1, 2).reshape(b, t, c)
 
 
-def _quantized_call(torch, graph: Graph, ranges: Ranges) -> Callable:
+def _quantized_kernels(torch, graph: Graph) -> list:
+  """The nodes' kernels as per-channel qint8 tensors, outputs first; None where there is none."""
+  found = []
+  for node in graph.nodes:
+    if node.op not in ("conv", "dense"):
+      found.append(None)
+      continue
+    codes, scale = quantize_kernel(node.constants["kernel"])
+    axes = (3, 2, 0, 1) if node.op == "conv" else (1, 0)
+    kernel = torch._make_per_channel_quantized_tensor(
+      torch.from_numpy(np.ascontiguousarray(codes.transpose(axes))),
+      torch.from_numpy(scale).double(),
+      torch.zeros(len(scale), dtype=torch.int64),
+      0,
+    )
+    found.append(kernel)
+  return found
+
+
+def _quantized_call(torch, graph: Graph, ranges: Ranges, kernels: list) -> Callable:
   """The graph on quint8 tensors; weights are packed once here."""
   steps = []
-  for node in graph.nodes:
+  for node, kernel in zip(graph.nodes, kernels, strict=True):
     found = ranges[node.output]
-    steps.append((node, _quantized_op(torch, node, (found.scale, found.zero_point))))
+    steps.append((node, _quantized_op(torch, node, kernel, (found.scale, found.zero_point))))
 
   def call(x):
     tensors = {"input": x}
@@ -178,17 +214,9 @@ def _quantized_call(torch, graph: Graph, ranges: Ranges) -> Callable:
   return call
 
 
-def _quantized_op(torch, node: Node, steps: tuple[float, int]) -> Callable:
+def _quantized_op(torch, node: Node, kernel, steps: tuple[float, int]) -> Callable:
   functional, options, ops = torch.nn.functional, node.options, torch.ops.quantized
   if node.op in ("conv", "dense"):
-    codes, scale = quantize_kernel(node.constants["kernel"])
-    axes = (3, 2, 0, 1) if node.op == "conv" else (1, 0)
-    kernel = torch._make_per_channel_quantized_tensor(
-      torch.from_numpy(np.ascontiguousarray(codes.transpose(axes))),
-      torch.from_numpy(scale).double(),
-      torch.zeros(len(scale), dtype=torch.int64),
-      0,
-    )
     bias = torch.from_numpy(np.array(node.constants["bias"]))
     relu = node.activation == "relu"
   if node.op == "conv":

@@ -20,16 +20,28 @@ class Xla:
 
   def candidates(self, problem: Problem) -> list[Candidate]:
     graph, x = problem.graph, jnp.asarray(problem.x)
-    constants = constants_of(graph)
     as_arguments = jax.jit(lambda constants, x: execute(graph, constants, x))
-    as_constants = jax.jit(lambda x: execute(graph, constants, x))
-    calls = {
-      "weights as arguments": lambda: as_arguments(constants, x),
-      "weights as constants": lambda: as_constants(x),
-    }
-    return [self._candidate(name, call, graph.layers) for name, call in calls.items()]
 
-  def _candidate(self, setting, call, layers) -> Candidate:
-    return Candidate(
-      setting, lambda: jax.block_until_ready(call()), lambda: np.asarray(call()), layers
-    )
+    def with_arguments():
+      # Copies: arrays from NumPy may share its memory.
+      constants = jax.tree.map(jnp.copy, constants_of(graph))
+      return lambda: as_arguments(constants, x)
+
+    def with_constants():
+      constants = constants_of(graph)
+      as_constants = jax.jit(lambda x: execute(graph, constants, x))
+      return lambda: as_constants(x)
+
+    settings = {"weights as arguments": with_arguments, "weights as constants": with_constants}
+    return [_candidate(name, make, graph.layers) for name, make in settings.items()]
+
+
+def _candidate(setting: str, make, layers: int) -> Candidate:
+  call = make()
+  return Candidate(
+    setting,
+    lambda: jax.block_until_ready(call()),
+    lambda: np.asarray(call()),
+    layers,
+    again=lambda: _candidate(setting, make, layers),
+  )

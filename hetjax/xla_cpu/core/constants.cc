@@ -31,10 +31,13 @@ Constants::Constants(const Layer& layer, const ConvArguments& arguments, const T
       for (int64_t i = row.begin; i < row.end; ++i) {
         for (int64_t j = 0; j < layer.kernel_width; ++j) {
           const bool valid = j >= column.begin && j < column.end;
-          if (layer.depthwise && !valid) continue;
           const int64_t tap = (i * layer.kernel_width + j) * layer.outputs;
+          if (layer.depthwise) {
+            if (valid) Add(each + tap, layer.outputs, 1, to);
+            continue;
+          }
           for (int64_t g = 0; g < layer.groups; ++g) {
-            uint32_t* lanes = layer.depthwise ? to + g * per_group : to + Lane(g, 0);
+            uint32_t* lanes = to + Lane(g, 0);
             Add(each + tap + g * per_group, per_group, 1, lanes);
             if (!valid && arguments.is_signed) {
               Add(lowest + tap + g * per_group, per_group, 0u - 1, lanes);

@@ -53,6 +53,14 @@ const Format* FindFormat(const char* name);
 
 inline int LevelIndex(int level) { return level == 1 ? 0 : level == 2 ? 1 : level == 4 ? 2 : 3; }
 
+// Depthwise layers take outputs in groups of this many.
+constexpr int kDepthwiseGroup = 32;
+// Place of an output among its group's weights: interleaving two 256-bit vectors' codes twice, half
+// by half, leaves them in this order.
+constexpr int64_t DepthwiseLane(int64_t n) {
+  return (n & ~int64_t{31}) + (n & 3) + (n >> 2 & 4) + 2 * (n & 12);
+}
+
 }  // namespace hetjax
 
 #endif  // HETJAX_XLA_CPU_CORE_FORMAT_H_

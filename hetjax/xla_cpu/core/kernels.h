@@ -47,15 +47,14 @@ struct Tile {
   void* out[kMaxTile];  // [lanes] uint32_t or float
 };
 
-// Depthwise: T[n] = multiplier[n] * sum over taps of rows[row_offsets[t] + n] *
-// weights[weight_offsets[t] + n] + constants[n]. Rows hold codes u and weights odd levels q, as
-// float32, in which the sums are exact.
+// Depthwise: T[n] = multiplier[n] * sum over taps t of rows[row_offsets[t] + n] * q[t][n] +
+// constants[n], modulo 2^32, with codes u in rows and odd levels q. Taps come in pairs, the last of
+// an odd number with one whose q are zero. Rows and weights are there for whole groups of outputs.
 struct DepthwiseTile {
-  const float* rows;
-  const int64_t* row_offsets;     // [taps]
-  const float* weights;
-  const int64_t* weight_offsets;  // [taps]
-  int64_t taps;
+  const uint8_t* rows;
+  const int64_t* row_offsets;     // [2 * pairs]
+  const int16_t* weights;         // [pairs][whole groups of outputs][2], see DepthwiseLane
+  int64_t pairs;
   int64_t outputs;                // any number
   const int32_t* multiplier;      // [outputs], with the factor 2 of signed activations
   const uint32_t* constants;      // [outputs]
@@ -70,12 +69,23 @@ struct DepthwiseTile {
 constexpr int kChannelGroup = 32;
 constexpr int kCompactGroup = 16;
 constexpr int kPackedTogether = 8;
+// Codes in slots of whole words, and those words, of three levels.
+constexpr int64_t ScratchBytes(int64_t channels) {
+  return kPackedTogether * 2 * (channels + 64) + 3 * 80;
+}
+
+// Groups of channels from which a vector of 16 slots takes its codes.
+struct GatherSpan {
+  int32_t first, count;
+};
+
 struct Channels {
   int64_t count;
   // All channels have one level. The first group of the tables then serves for any number of values
   // one after another, and channels need not be sorted.
   bool is_uniform;
   const float* steps;   // steps of the channel's codes per unit of beta
+  const float* caps;    // a value above the most steps that count, and no more than one above
   const int32_t* half;  // code of the grid's centre, 2^(p - 1)
   const int32_t* top;   // largest code, 2^p - 1
   int32_t levels;       // of the palette, 1 .. 3, highest first
@@ -85,6 +95,10 @@ struct Channels {
   const int32_t* of[3];      // [count_of] channels, ascending
   const uint8_t* shuffle[3]; // [groups of 16][16] byte shuffles that move a level's codes to the front
   const uint8_t* taken[3];   // [groups of 16] how many codes those are
+  // A level's codes in the order of a record, zeros up to whole words: [vectors of 16 slots] where
+  // they come from, and for every group of a span in turn a byte shuffle [16].
+  const GatherSpan* spans[3];
+  const uint8_t* gather[3];
   const uint8_t* restore[3]; // [groups of 16][16] byte shuffles that move them back
 };
 
@@ -110,8 +124,8 @@ struct Kernels {
   // to_grid and encode of hetjax/core/quantize.py. The last kChannelGroup is filled up with codes.
   void (*encode)(const Channels& channels, const float* values, int64_t count, float inv_beta,
                  bool is_signed, uint8_t* codes);
-  // Codes, `codes_bytes` for every position, to records. `scratch` holds count + 3 * 64 bytes for
-  // every position, at most kPackedTogether; whole groups of codes may be read.
+  // Codes, `codes_bytes` for every position, to records, of at most kPackedTogether positions; codes
+  // of that many may be read, in whole groups. `scratch` holds ScratchBytes(count).
   void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
                int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
   // Records to codes, `codes_bytes` for every position, whole groups of which are written; otherwise

@@ -13,7 +13,8 @@ namespace {
 
 #include "kernels_common.inc"
 #include "vectors_avx2.inc"
-#include "convert_avx2.inc"
+#include "encode_avx2.inc"
+#include "records_avx2.inc"
 #include "depthwise_avx2.inc"
 #include "kernels_avx512.inc"
 

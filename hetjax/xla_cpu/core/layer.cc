@@ -102,8 +102,8 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
     if (!depthwise) storage_bytes += CheckedProduct("prepared weights", bytes, padded_outputs);
   }
   if (depthwise) {
-    row_bytes = 4 * outputs;
-    storage_bytes = CheckedProduct("prepared weights", taps, outputs * 4);
+    row_bytes = depthwise_lanes();
+    storage_bytes = CheckedProduct("prepared weights", depthwise_pairs(), 4 * depthwise_lanes());
   }
 }
 

@@ -53,7 +53,7 @@ class Layer : public RecordLayout {
   const Format& format;  // the one given, or its dense form for large matrices
   int64_t groups, kernel_height, kernel_width, taps, outputs;
   int64_t channels_per_group, outputs_per_group, blocks_per_group;
-  // One input channel a group: weights and rows are float32, nothing is packed.
+  // One input channel a group: rows hold a code a byte, weights are as in DepthwiseTile.
   bool depthwise;
 
   std::vector<Part> parts;             // [group * levels + level]
@@ -69,6 +69,10 @@ class Layer : public RecordLayout {
   const UnitKind& unit(size_t level) const {
     return format.unit[LevelIndex(levels[level])];
   }
+  int64_t depthwise_lanes() const {
+    return (outputs + kDepthwiseGroup - 1) / kDepthwiseGroup * kDepthwiseGroup;
+  }
+  int64_t depthwise_pairs() const { return (taps + 1) / 2; }
   // 4^(pmax - level).
   int32_t multiplier(size_t level) const { return 1 << 2 * (levels[0] - levels[level]); }
   // Bytes of one output channel's row in the weight file.

@@ -20,8 +20,8 @@ namespace hetjax {
 enum { kSignedCorrection = 0, kUnsignedCorrection = 1, kLowestSigned = 2, kCorrections = 3 };
 
 // Weight file bytes -> prepared weights: per group, per block of 64 outputs (the last may have 32
-// lanes), per level, highest first: [taps][units][lanes] in the layer's format. Depthwise layers:
-// odd levels as float32 [taps][outputs].
+// lanes), per level, highest first: [taps][units][lanes] in the layer's format. Depthwise layers: odd
+// levels as in DepthwiseTile.
 void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t* corrections,
               Executor& executor);
 
@@ -46,7 +46,9 @@ class Quantizer {
 
   const RecordLayout& layout() const { return layout_; }
   // Bytes of scratch that Pack and Unpack need.
-  int64_t scratch_bytes() const { return kPackedTogether * (2 * layout_.channels + 320) + 192; }
+  int64_t scratch_bytes() const {
+    return kPackedTogether * codes_bytes() + 64 + ScratchBytes(layout_.channels);
+  }
   // Values [positions][channels] -> records [positions][record_bytes].
   void Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,
             uint8_t* scratch, uint8_t* records) const;
@@ -59,11 +61,14 @@ class Quantizer {
   }
 
  private:
+  void SetGather(size_t level);
+
   const RecordLayout layout_;
   const bool is_signed_;
-  std::vector<float> steps_;
+  std::vector<float> steps_, caps_;
   std::vector<int32_t> half_, top_;
-  std::vector<uint8_t> shuffles_[3], restores_[3], taken_[3];
+  std::vector<uint8_t> shuffles_[3], restores_[3], taken_[3], gathers_[3];
+  std::vector<GatherSpan> spans_[3];
   Channels channels_;
 };
 

@@ -21,6 +21,7 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     if (static_cast<int64_t>(channels.size()) == layout_.channels) channels_.is_uniform = true;
   }
   steps_.resize(padded);
+  caps_.resize(padded);
   half_.resize(padded);
   top_.resize(padded);
   channels_.count = layout_.channels;
@@ -35,6 +36,8 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
       half_[at] = 1 << (level - 1);
       top_[at] = (1 << level) - 1;
       steps_[at] = static_cast<float>(half_[at]) * (is_signed ? 0.5f : 1.0f);
+      const int32_t most = is_signed ? top_[at] - half_[at] : 2 * top_[at];
+      caps_[at] = static_cast<float>(most) + 0.5f;
       restores_[l][at] = taken_[l][group];
       shuffles_[l][kCompactGroup * group + taken_[l][group]++] =
           static_cast<uint8_t>(at % kCompactGroup);
@@ -43,6 +46,7 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
       half_[at] = half_[0];
       top_[at] = top_[0];
       steps_[at] = steps_[0];
+      caps_[at] = caps_[0];
     }
     channels_.level[l] = level;
     channels_.count_of[l] = static_cast<int64_t>(layout_.of[l].size());
@@ -51,10 +55,36 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     channels_.shuffle[l] = shuffles_[l].data();
     channels_.taken[l] = taken_[l].data();
     channels_.restore[l] = restores_[l].data();
+    SetGather(l);
   }
   channels_.steps = steps_.data();
+  channels_.caps = caps_.data();
   channels_.half = half_.data();
   channels_.top = top_.data();
+}
+
+void Quantizer::SetGather(size_t level) {
+  const std::vector<int32_t>& of = layout_.of[level];
+  const int64_t count = static_cast<int64_t>(of.size());
+  const int64_t per_word = 32 / layout_.levels[level];
+  for (int64_t slot = 0; slot < RoundUp(count, per_word); slot += 16) {
+    const int64_t end = std::min(count, slot + 16);
+    GatherSpan span = {0, 0};
+    if (slot < end) {
+      span.first = of[static_cast<size_t>(slot)] / kCompactGroup;
+      span.count = of[static_cast<size_t>(end - 1)] / kCompactGroup + 1 - span.first;
+    }
+    const size_t base = gathers_[level].size();
+    gathers_[level].resize(base + 16 * static_cast<size_t>(span.count), 0x80);
+    for (int64_t i = slot; i < end; ++i) {
+      const int32_t c = of[static_cast<size_t>(i)];
+      const int64_t at = 16 * (c / kCompactGroup - span.first) + i - slot;
+      gathers_[level][base + static_cast<size_t>(at)] = static_cast<uint8_t>(c % kCompactGroup);
+    }
+    spans_[level].push_back(span);
+  }
+  channels_.spans[level] = spans_[level].data();
+  channels_.gather[level] = gathers_[level].data();
 }
 
 void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,

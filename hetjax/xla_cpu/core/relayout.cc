@@ -127,8 +127,9 @@ void RelayoutDepthwise(const Layer& layer, const std::vector<int64_t>& starts, c
   const int32_t lowest = -((1 << level) - 1) * layer.multiplier(l);
   for (int64_t tap = 0; tap < layer.taps; ++tap) {
     const int32_t odd = OddLevel(codes.Codes(tap, 1, level), level);
-    const float value = static_cast<float>(odd);
-    std::memcpy(storage + 4 * (tap * layer.outputs + n), &value, 4);
+    const int16_t weight = static_cast<int16_t>(odd);
+    const int64_t lane = tap / 2 * layer.depthwise_lanes() + DepthwiseLane(n);
+    std::memcpy(storage + 4 * lane + 2 * (tap % 2), &weight, 2);
     corrections[(kSignedCorrection * layer.taps + tap) * layer.outputs + n] = lowest * odd;
     corrections[(kLowestSigned * layer.taps + tap) * layer.outputs + n] = lowest * odd;
   }

@@ -76,7 +76,17 @@ Range ValidTaps(const Geometry& geometry, int axis, int64_t kernel, int64_t at) 
 TapClasses::TapClasses(const Geometry& geometry, int axis, int64_t kernel) {
   const int64_t positions = geometry.Output(axis, kernel);
   of.reserve(static_cast<size_t>(positions));
+  const int64_t size = axis == 0 ? geometry.height : geometry.width;
+  const int64_t room = size - 1 - (kernel - 1) * geometry.dilation[axis] + geometry.pad_low[axis];
   for (int64_t at = 0; at < positions; ++at) {
+    // From the first position with all taps on to the last one they agree.
+    if (at * geometry.stride[axis] >= geometry.pad_low[axis] && !of.empty() &&
+        taps[static_cast<size_t>(of.back())] == Range{0, kernel}) {
+      const int64_t end = std::min(positions, room / geometry.stride[axis] + 1);
+      of.resize(static_cast<size_t>(std::max(at, end)), of.back());
+      at = static_cast<int64_t>(of.size());
+      if (at == positions) break;
+    }
     const Range valid = ValidTaps(geometry, axis, kernel, at);
     // Neighbours mostly agree; classes are few otherwise.
     size_t c = of.empty() ? taps.size() : static_cast<size_t>(of.back());

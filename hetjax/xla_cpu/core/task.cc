@@ -132,42 +132,32 @@ void Task::Flush(int32_t row_class) {
 void Task::RunDepthwise(const ExpandedWindow& input) {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
-  std::vector<int64_t> row_offsets, weight_offsets;
-  int32_t classes[2] = {-1, -1};
+  // Codes outside the image are zero and add nothing, so that all outputs have all taps.
+  std::vector<int64_t> row_offsets;
+  for (int64_t i = 0; i < layer.kernel_height; ++i) {
+    for (int64_t j = 0; j < layer.kernel_width; ++j) {
+      row_offsets.push_back((i * input.x().size() + j) * layer.depthwise_lanes());
+    }
+  }
+  if (layer.taps % 2 != 0) row_offsets.push_back(row_offsets.back());
+  DepthwiseTile tile = {};
+  tile.row_offsets = row_offsets.data();
+  tile.weights = reinterpret_cast<const int16_t*>(a.weights);
+  tile.pairs = layer.depthwise_pairs();
+  tile.outputs = layer.outputs;
+  tile.multiplier = call_.multiplier;
+  tile.scale = a.scale;
+  tile.bias = a.bias;
+  tile.activation = a.activation;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
+    const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
+    const int64_t row = (window_.image * call_.height + y) * call_.width;
+    const int64_t out_row = values_ == nullptr ? row : OwnRow(y);
     for (int64_t x = window_.column_begin; x < window_.column_end; ++x) {
-      const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
-      const int32_t column_class = call_.columns.of[static_cast<size_t>(x)];
-      if (row_class != classes[0] || column_class != classes[1]) {
-        classes[0] = row_class;
-        classes[1] = column_class;
-        row_offsets.clear();
-        weight_offsets.clear();
-        const Range rows = call_.rows.taps[static_cast<size_t>(row_class)];
-        const Range columns = call_.columns.taps[static_cast<size_t>(column_class)];
-        for (int64_t i = rows.begin; i < rows.end; ++i) {
-          for (int64_t j = columns.begin; j < columns.end; ++j) {
-            row_offsets.push_back((i * input.x().size() + j) * layer.outputs);
-            weight_offsets.push_back((i * layer.kernel_width + j) * layer.outputs);
-          }
-        }
-      }
-      DepthwiseTile tile = {};
       tile.rows = input.Codes(input.Position(y - window_.row_begin, x - window_.column_begin));
-      tile.row_offsets = row_offsets.data();
-      tile.weights = reinterpret_cast<const float*>(a.weights);
-      tile.weight_offsets = weight_offsets.data();
-      tile.taps = static_cast<int64_t>(row_offsets.size());
-      tile.outputs = layer.outputs;
-      tile.multiplier = call_.multiplier;
-      tile.constants = call_.constants.Of(row_class, column_class);
-      tile.scale = a.scale;
-      tile.bias = a.bias;
-      const int64_t row = (window_.image * call_.height + y) * call_.width;
-      const int64_t out_pixel = (values_ == nullptr ? row : OwnRow(y)) + x;
+      tile.constants = call_.constants.Of(row_class, call_.columns.of[static_cast<size_t>(x)]);
       tile.residual = a.residual == nullptr ? nullptr : a.residual + (row + x) * layer.outputs;
-      tile.activation = a.activation;
-      tile.out = out_ + 4 * out_pixel * layer.outputs;
+      tile.out = out_ + 4 * (out_row + x) * layer.outputs;
       call_.kernels.depthwise(tile);
     }
   }

@@ -18,7 +18,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
       x_(geometry, 1, layer.kernel_width, window.column_begin, window.column_end) {
   const int64_t positions = y_.size() * x_.size();
   if (layer.depthwise) {
-    codes_ = memory->Take<float>(positions * layer.outputs);
+    codes_ = memory->Take<uint8_t>(positions * layer.depthwise_lanes());
   } else {
     for (int64_t g = 0; g < layer.groups; ++g) {
       for (size_t l = 0; l < layer.levels.size(); ++l) {
@@ -72,25 +72,28 @@ void ExpandedWindow::Fill(const Kernels& kernels) {
 
 void ExpandedWindow::FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels,
                                 int64_t position) {
-  if (!layer_.depthwise) return FillParts(kernels, records, pixels, position);
-  const int64_t codes_bytes = arguments_.input->codes_bytes();
-  for (int64_t i = 0; i < pixels; i += kPackedTogether) {
-    const int64_t count = std::min<int64_t>(kPackedTogether, pixels - i);
-    arguments_.input->Unpack(kernels, records + i * layer_.record_bytes, count, scratch_, bytes_);
-    for (int64_t k = 0; k < count; ++k) {
-      FillCodes(bytes_ + k * codes_bytes, codes_ + (position + i + k) * layer_.outputs);
-    }
+  if (layer_.depthwise) {
+    FillCodes(kernels, records, pixels, position);
+  } else {
+    FillParts(kernels, records, pixels, position);
   }
 }
 
-void ExpandedWindow::FillCodes(const uint8_t* codes, float* to) const {
-  if (layer_.outputs_per_group == 1) {
-    for (int64_t c = 0; c < layer_.channels; ++c) to[c] = static_cast<float>(codes[c]);
-    return;
-  }
-  for (int64_t c = 0; c < layer_.channels; ++c) {
-    std::fill_n(to + c * layer_.outputs_per_group, layer_.outputs_per_group,
-                static_cast<float>(codes[c]));
+void ExpandedWindow::FillCodes(const Kernels& kernels, const uint8_t* records, int64_t pixels,
+                               int64_t position) {
+  const int64_t lanes = layer_.depthwise_lanes();
+  const int64_t each = layer_.outputs_per_group;
+  const int64_t codes_bytes = arguments_.input->codes_bytes();
+  for (int64_t i = 0; i < pixels; i += kPackedTogether) {
+    const int64_t count = std::min<int64_t>(kPackedTogether, pixels - i);
+    uint8_t* to = codes_ + (position + i) * lanes;
+    // With one output a channel the codes are what Unpack writes.
+    uint8_t* codes = each == 1 ? to : bytes_;
+    arguments_.input->Unpack(kernels, records + i * layer_.record_bytes, count, scratch_, codes);
+    if (each == 1) continue;
+    for (int64_t k = 0; k < count; ++k, codes += codes_bytes, to += lanes) {
+      for (int64_t n = 0; n < layer_.outputs; ++n) to[n] = codes[n / each];
+    }
   }
 }
 
@@ -131,7 +134,8 @@ void ExpandedWindow::FillParts(const Kernels& kernels, const uint8_t* records, i
 
 void ExpandedWindow::Clear(int64_t position, int64_t pixels) {
   if (layer_.depthwise) {
-    std::fill_n(codes_ + position * layer_.outputs, pixels * layer_.outputs, 0.0f);
+    std::memset(codes_ + position * layer_.depthwise_lanes(), 0,
+                static_cast<size_t>(pixels * layer_.depthwise_lanes()));
     return;
   }
   for (int64_t g = 0; g < layer_.groups; ++g) {

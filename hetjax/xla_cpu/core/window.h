@@ -33,13 +33,15 @@ class ExpandedWindow {
   int64_t PartBytes(int64_t group, size_t level) const {
     return layer_.part(group, level).position_bytes;
   }
-  // Depthwise layers: the codes of a position as float32 [outputs].
-  const float* Codes(int64_t position) const { return codes_ + position * layer_.outputs; }
+  // Depthwise layers: the codes of a position, one for every output, Layer::depthwise_lanes apart.
+  const uint8_t* Codes(int64_t position) const {
+    return codes_ + position * layer_.depthwise_lanes();
+  }
 
  private:
   void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
-  void FillCodes(const uint8_t* codes, float* to) const;
+  void FillCodes(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void Clear(int64_t position, int64_t pixels);
 
   const Layer& layer_;
@@ -48,7 +50,7 @@ class ExpandedWindow {
   const int64_t image_;
   const AxisPlan y_, x_;
   std::vector<uint8_t*> planes_;  // [group * levels + level]
-  float* codes_ = nullptr;
+  uint8_t* codes_ = nullptr;
   uint8_t* scratch_ = nullptr;    // of the quantizer
   uint8_t* row_records_ = nullptr;  // records of a row of values
   uint8_t* bytes_ = nullptr;        // some positions' codes or one group's bits
