@@ -7,6 +7,7 @@ every number before it uses it and say which one is wrong; the checks are at lea
 from __future__ import annotations
 
 import hashlib
+import mmap
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ import safetensors.numpy
 from hetjax.pack import strict_json
 from hetjax.pack.errors import ArtifactError
 
+Data = bytes | mmap.mmap  # a whole file
 METADATA_KEY = "hetjax"
 MAX_HEADER_BYTES = 16 << 20
 TENSORS = {"bits": ("U8", 1), "codes": ("U8", 1), "float32": ("F32", 4)}
@@ -43,7 +45,7 @@ def join(metadata: str, codes: np.ndarray, bits: np.ndarray, float32: np.ndarray
   return data[:at] + digest + data[at + len(digest) :]
 
 
-def split(data: bytes) -> tuple[str, dict[str, np.ndarray]]:
+def split(data: Data) -> tuple[str, dict[str, np.ndarray]]:
   """Takes a container apart; the inverse of `join` except for the digest, which stays.
 
   Returns:
@@ -79,7 +81,7 @@ def split(data: bytes) -> tuple[str, dict[str, np.ndarray]]:
   return metadata[METADATA_KEY], tensors
 
 
-def check_digest(data: bytes, digest: Any) -> None:
+def check_digest(data: Data, digest: Any) -> None:
   """Compares the SHA-256 of `data`, its digest's digits taken as zeros, with `digest`.
 
   Raises:
@@ -88,10 +90,11 @@ def check_digest(data: bytes, digest: Any) -> None:
   if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
     raise ArtifactError("digest: expected 64 lower-case hexadecimal digits")
   start = _LENGTH_BYTES + header_bytes(data)
-  places = data.count(digest.encode(), _LENGTH_BYTES, start)
+  head = data[:start]
+  places = head.count(digest.encode(), _LENGTH_BYTES)
   if places != 1:
     raise ArtifactError(f"digest: expected its digits once in the header, got them {places} times")
-  at = data.index(digest.encode(), _LENGTH_BYTES, start)
+  at = head.index(digest.encode(), _LENGTH_BYTES)
   view = memoryview(data)
   actual = hashlib.sha256(view[:at])
   actual.update(NO_DIGEST.encode())
@@ -100,7 +103,7 @@ def check_digest(data: bytes, digest: Any) -> None:
     raise ArtifactError(f"digest: expected {digest}, got {actual.hexdigest()}: the file is damaged")
 
 
-def header_bytes(data: bytes) -> int:
+def header_bytes(data: Data) -> int:
   """Length of the safetensors header, checked against the file and a cap.
 
   Raises:
@@ -120,7 +123,7 @@ def header_bytes(data: bytes) -> int:
   return length
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _header(data: Data) -> dict[str, Any]:
   raw = data[_LENGTH_BYTES : _LENGTH_BYTES + header_bytes(data)]
   try:
     text = raw.decode("utf-8")

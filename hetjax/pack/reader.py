@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mmap
 import os
 
 import numpy as np
@@ -19,7 +20,7 @@ from hetjax.pack.weights import PackedWeights, weight_bytes
 
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
-  """Reads an artifact file.
+  """Reads an artifact file into memory.
 
   Raises:
     ArtifactError: the file is not a sound artifact; the message says where.
@@ -27,7 +28,27 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
   """
   with open(path, "rb") as f:
     data = f.read()
-  return from_bytes(data, os.fspath(path))
+  return _checked(data, path)
+
+
+def map_artifact(path: str | os.PathLike[str]) -> Artifact:
+  """As `read_artifact`, but leaves the codes in the file and maps it.
+
+  For one pass over the weights, as when they are laid out anew: what has been used need not stay
+  in memory. The system kills a process that touches mapped bytes which are no longer in the file,
+  so as long as codes are used it must not be shortened in place. Replacing it, as `write_artifact`
+  does, or deleting it does no harm.
+
+  Raises:
+    ArtifactError: as `read_artifact`.
+    OSError: as `read_artifact`.
+  """
+  with open(path, "rb") as f:
+    try:
+      data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except (ValueError, OSError):  # it is empty, or no regular file
+      data = f.read()
+  return _checked(data, path)
 
 
 def from_bytes(data: bytes, source: str = "artifact") -> Artifact:
@@ -43,10 +64,14 @@ def from_bytes(data: bytes, source: str = "artifact") -> Artifact:
   Raises:
     ArtifactError: malformed, damaged, truncated, oversized, of a newer version, or inconsistent.
   """
+  return _checked(bytes(data), source)
+
+
+def _checked(data: container.Data, source: str | os.PathLike[str]) -> Artifact:
   try:
-    return _parse(bytes(data))
+    return _parse(data)
   except ArtifactError as e:
-    raise ArtifactError(f"{source}: {e}") from None
+    raise ArtifactError(f"{os.fspath(source)}: {e}") from None
 
 
 @dataclasses.dataclass
@@ -76,7 +101,7 @@ class _Stream:
       )
 
 
-def _parse(data: bytes) -> Artifact:
+def _parse(data: container.Data) -> Artifact:
   metadata, tensors = container.split(data)
   header, digest = parse(metadata)
   container.check_digest(data, digest)

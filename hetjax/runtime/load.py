@@ -11,7 +11,7 @@ import numpy as np
 
 from hetjax import models
 from hetjax import nn as hnn
-from hetjax.pack import Artifact, ArtifactError, read_artifact
+from hetjax.pack import Artifact, ArtifactError, map_artifact
 from hetjax.runtime.network import Network, compile
 
 
@@ -69,5 +69,11 @@ def load(
   image_shape: tuple[int, ...],
   implementation: str | None = None,
 ) -> Network:
-  """Reads an artifact file and builds its network; see `build` and `pack.read_artifact`."""
-  return build(read_artifact(path), image_shape, implementation)
+  """Maps an artifact file and builds its network; see `build` and `pack.map_artifact`.
+
+  Weights go from the file straight into the layout in which they run, one layer after the other.
+  The network then needs the file no more; only codes in `network.artifact` are still read from it.
+  """
+  network = build(map_artifact(path), image_shape, implementation)
+  jax.block_until_ready(network.variables)
+  return network

@@ -123,8 +123,10 @@ def compile(
       f"got {sorted(variables)}"
     )
   dispatch.resolve(implementation)
-  # On the device once, so that a call moves nothing but its input.
-  prepared = jax.device_put(hnn.prepare(variables, implementation))
+  # On the device once, so that a call moves nothing but its input. NumPy arrays are copied, and not
+  # shared as `device_put` may do: they may be views of a file.
+  own = lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf)
+  prepared = jax.tree.map(own, hnn.prepare(variables, implementation))
   network = Network(model, prepared, implementation)
   if example is not None:
     network.program(jax.ShapeDtypeStruct(example.shape, example.dtype))

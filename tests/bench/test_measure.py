@@ -96,6 +96,31 @@ def test_matrices_come_from_cache_and_from_memory():
   assert mine["gigabytes_per_second"] == pytest.approx(256 * 32 / 2 / nanoseconds)
 
 
+def test_wrong_matrices_are_never_timed(monkeypatch):
+  true = ops.packed_matmul
+
+  def broken(*args, implementation=None, **kwargs):
+    t = true(*args, implementation=implementation, **kwargs)
+    return t if implementation == "reference" else t.at[0, 0].add(1)
+
+  monkeypatch.setattr(ours.ops, "packed_matmul", broken)
+  with pytest.raises(ours.Wrong, match="1 of 64 accumulators differ"):
+    ours.dense_candidates([MatvecSpec("tiny", 2, 256, 32)], MIXES["1-bit"])
+
+
+def test_batches_of_a_matrix_share_its_copies():
+  specs = [MatvecSpec(f"{b}", b, 64, 32) for b in (1, 3)]
+  one, three = ours.dense_candidates(specs, MIXES["2-bit"], copies=2)
+  assert (len(one), len(three)) == (2, 2)
+  np.testing.assert_array_equal(one[1].result(), three[0].result()[:1])
+
+
+def test_a_peer_that_makes_no_copies_is_missing_from_memory():
+  spec = MatvecSpec("tiny", 1, 256, 32)
+  found = matvec.measure(1, seconds=0.0, specs=(spec,), mixes=(), peers=(Right(),), footprint=1e5)
+  assert [r["missing"] for r in found] == ["it cannot have several copies of its weights"] * 2
+
+
 def test_copies_take_turns():
   calls = []
   from hetjax.bench.peers import Candidate

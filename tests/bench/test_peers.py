@@ -74,6 +74,10 @@ def test_peers_are_right_or_say_why_they_are_missing(peer, monkeypatch):
       for candidate in candidates:
         wanted.check(candidate, peer.bits, TOLERANCES.get(peer.bits, 0.02))
         assert candidate.layers == 1
+        if name == "matrix":
+          another = candidate.again()
+          assert another.setting == candidate.setting
+          wanted.check(another, peer.bits, TOLERANCES.get(peer.bits, 0.02))
 
 
 def test_quantized_ends_change_no_result():

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hetjax.pack import (
   PackedLayer,
   float32_bytes,
   from_bytes,
+  map_artifact,
   pack_weights,
   read_artifact,
   size_breakdown,
@@ -251,6 +253,51 @@ def test_error_names_the_file(tmp_path):
   path.write_bytes(b"")
   with pytest.raises(ArtifactError, match=r"broken\.safetensors: file is truncated"):
     read_artifact(path)
+
+
+def test_mapped_codes_stay_in_the_file(sample, tmp_path):
+  path = tmp_path / "sample.safetensors"
+  write_artifact(path, sample)
+  mapped = map_artifact(path)
+  same(mapped, sample)
+  replaced = dataclasses.replace(sample, hetjax_version="other")
+  write_artifact(path, replaced)  # another file of the same name
+  same(mapped, sample)
+  same(map_artifact(path), replaced)
+
+
+def test_mapping_takes_no_memory_for_codes(tmp_path):
+  channels, outputs = 2048, 2048
+  layout = ChannelLayout((8,) * channels, Palette((8,)))
+  spec = LayerSpec("head", (1, 1, channels, outputs), 1, Palette((8,)), False, None, 1)
+  codes = np.zeros((1, 1, channels, outputs), np.uint8)
+  ones = np.ones(outputs, np.float32)
+  layer = PackedLayer(spec, pack_weights(codes, layout), ones, np.float32(1.0))
+  path = tmp_path / "large.safetensors"
+  write_artifact(path, Artifact("resnet", {}, {"head": layer}, {}))
+  peaks = {}
+  for read in (read_artifact, map_artifact):
+    tracemalloc.start()
+    artifact = read(path)
+    peaks[read] = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert artifact.layers["head"].weights.codes.size == codes.size
+  assert peaks[read_artifact] > codes.size
+  assert peaks[map_artifact] < codes.size / 10
+
+
+@pytest.mark.parametrize("read", [read_artifact, map_artifact])
+@pytest.mark.parametrize("damage", ["empty", "short", "long", "changed"])
+def test_damaged_files_are_refused_however_they_are_read(sample_bytes, tmp_path, read, damage):
+  changed = sample_bytes[:-1] + bytes([sample_bytes[-1] ^ 1])
+  data = {"empty": b"", "short": sample_bytes[:-1], "long": sample_bytes + b"x", "changed": changed}
+  path = tmp_path / "broken.safetensors"
+  path.write_bytes(data[damage])
+  message = {"empty": "truncated: expected 8", "short": "truncated", "long": "oversized"}
+  with pytest.raises(
+    ArtifactError, match=rf"broken\.safetensors: .*{message.get(damage, 'digest')}"
+  ):
+    read(path)
 
 
 def test_header_is_compact_json(sample_bytes):

@@ -1,6 +1,7 @@
 """Artifacts to networks: what does not fit is refused, what fits computes what training did."""
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -43,6 +44,18 @@ def test_a_file_runs_as_its_variables_in_memory(trained, artifact, tmp_path):
   np.testing.assert_array_equal(expected, quantized)
   np.testing.assert_allclose(network(images), expected, rtol=1e-4, atol=1e-5)
   assert network.artifact.model_name == "resnet"
+
+
+@pytest.mark.parametrize("implementation", [None, "reference"])
+def test_a_loaded_network_outlives_its_file(artifact, tmp_path, implementation):
+  """Mapped bytes that are gone from the file kill the process that touches them."""
+  path = tmp_path / "network.safetensors"
+  write_artifact(path, artifact)
+  network = runtime.load(path, _SHAPE, implementation)
+  os.truncate(path, 0)
+  images = np.ones((2, *_SHAPE), np.float32)
+  expected = runtime.build(artifact, _SHAPE, implementation)(images)
+  np.testing.assert_array_equal(network(images), expected)
 
 
 def test_weights_are_laid_out_once_for_the_implementation(artifact):

@@ -69,7 +69,7 @@ def test_large_matrices(isa, levels):
   rng = np.random.default_rng(len(levels))
   channels, outputs = 2051, 1555
   layout = ChannelLayout(tuple(rng.choice(levels, channels).tolist()), Palette(levels))
-  for signed, positions in ((True, 1), (False, 7)):
+  for signed, positions in ((True, 1), (True, 4), (False, 7)):
     case = Case(
       layout=layout,
       a_codes=random_codes(rng, (1, 1, positions, channels), layout.bits_array, True),

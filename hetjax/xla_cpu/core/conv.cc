@@ -62,8 +62,10 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
   }
 }
 
-// Waking a thread costs more than a small layer.
-constexpr int64_t kProductsWorthSharing = 1 << 20;
+// Waking a thread costs more than a small layer. Finishing and packing an output takes about as
+// long as this many products.
+constexpr int64_t kProductsPerOutput = 256;
+constexpr int64_t kProductsWorthSharing = 4 << 20;
 constexpr int64_t kPixelsPerPacking = 32;
 
 // What the tasks of a call share.
@@ -88,7 +90,8 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   const int64_t width = geometry.Output(1, layer.kernel_width);
   const int64_t pixels = geometry.batch * height * width;
   if (pixels == 0) return;
-  const int64_t products = pixels * layer.taps * layer.outputs * layer.channels_per_group;
+  const int64_t products =
+      pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
   Executor calling_thread;
   Executor& workers = products < kProductsWorthSharing ? calling_thread : executor;
   const Schedule schedule = PlanTasks(layer, geometry, kernels.tile, workers.threads());

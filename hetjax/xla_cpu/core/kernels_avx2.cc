@@ -8,6 +8,7 @@ namespace {
 
 #include "kernels_common.inc"
 #include "vectors_avx2.inc"
+#include "prefetch_avx2.inc"
 #include "encode_avx2.inc"
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
@@ -27,6 +28,8 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
     HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
     const uint8_t* w = seg.weights + (kDense ? 1 : 2) * first;
     int room = kDotUnits;
+    NextBlock next = s->next;
+    constexpr int kFetched = kPrefetchBytes / 32;
     for (int32_t r = 0; r < seg.runs; ++r) {
       int left = seg.units;
       while (left > 0) {
@@ -45,11 +48,14 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
           }
           room = kDotUnits;
         }
-        const int count = left < room ? left : room;
+        int count = left < room ? left : room;
+        if (kDense) {
+          if (count > kFetched) count = kFetched;
+          Prefetch(&next);
+        }
         for (int64_t k = 0; k < 4 * count; k += 4) {
           __m256i w0 = Load(w), w1;
           if (kDense) {
-            Prefetch(w, 32);
             SplitInOrder(w0, &w0, &w1);
           } else {
             w1 = Load(w + 32);
@@ -67,6 +73,7 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
       }
       HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes - 4 * seg.units;
     }
+    s->next = next;
   }
   const int vector = first / 32;
   const __m256i factors = Broadcast((t.table_factor & 0xffff) | t.dot_factor << 16);
@@ -85,6 +92,7 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
 }
 
 struct Pairs {
+  static constexpr int64_t kDenseBytes = 32;
   template <bool kDense, int kPixels, int kVectors>
   static HETJAX_INLINE void AddAndFinish(const Tile& t, State<kPixels, kVectors>* s) {
     AddDotsAndFinish<kDense, kPixels, kVectors>(t, 0, s);

@@ -12,6 +12,7 @@ namespace {
 
 #include "kernels_common.inc"
 #include "vectors_avx2.inc"
+#include "prefetch_avx2.inc"
 #include "encode_avx2.inc"
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
@@ -30,11 +31,12 @@ HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kV
     const uint8_t* rows[kPixels];
     HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] = seg.rows[i];
     const uint8_t* w = seg.weights + kLaneBytes * first;
+    NextBlock next = s->next;
     for (int32_t r = 0; r < seg.runs; ++r) {
       for (int64_t k = 0; k < int64_t{4} * seg.units; k += 4, w += 32 * kLaneBytes * kVectors) {
         __m256i w0 = Load(w), w1;
         if (kDense) {
-          Prefetch(w, 32);
+          if (k % (4 * kPrefetchBytes / 32) == 0) Prefetch(&next);
           SplitInOrder(w0, &w0, &w1);
         } else {
           w1 = Load(w + 32);
@@ -47,6 +49,7 @@ HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kV
       }
       HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) rows[i] += seg.run_bytes;
     }
+    s->next = next;
   }
   const __m256i factor = Broadcast(t.table_factor & 0xffff);
   const __m128i shift = _mm_cvtsi32_si128(seg.runs > 0 ? __builtin_ctz(t.dot_factor) : 0);
@@ -65,6 +68,7 @@ HETJAX_INLINE void AddQuadsAndFinish(const Tile& t, int first, State<kPixels, kV
 }
 
 struct Quads {
+  static constexpr int64_t kDenseBytes = 64;
   template <bool kDense, int kPixels, int kVectors>
   static HETJAX_INLINE void AddAndFinish(const Tile& t, State<kPixels, kVectors>* s) {
     for (int first = 0; first < 32 * kVectors; first += 32) {

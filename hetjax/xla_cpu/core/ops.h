@@ -52,6 +52,12 @@ class Quantizer {
   // Values [positions][channels] -> records [positions][record_bytes].
   void Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,
             uint8_t* scratch, uint8_t* records) const;
+  // Codes of any number of values, a byte each, where all channels have one level; up to
+  // kChannelGroup more are written.
+  void Encode(const Kernels& kernels, const float* values, int64_t count, float inv_beta,
+              uint8_t* codes) const {
+    kernels.encode(channels_, values, count, inv_beta, is_signed_, codes);
+  }
   // Records of at most kPackedTogether positions -> codes [positions][codes_bytes].
   void Unpack(const Kernels& kernels, const uint8_t* records, int64_t positions, uint8_t* scratch,
               uint8_t* codes) const;

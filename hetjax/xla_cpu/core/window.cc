@@ -28,7 +28,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
   }
   scratch_ = memory->Take<uint8_t>(arguments.input->scratch_bytes());
   if (arguments.values != nullptr) {
-    row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes);
+    row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes + kChannelGroup);
   }
   bytes_ = memory->Take<uint8_t>(kPackedTogether * arguments.input->codes_bytes());
 }
@@ -60,14 +60,29 @@ void ExpandedWindow::Fill(const Kernels& kernels) {
         FillPixels(kernels, arguments_.records + (image_row + column) * layer_.record_bytes, count,
                    first + px);
       } else {
-        arguments_.input->Pack(kernels,
-                               arguments_.values + (image_row + column) * layer_.channels, count,
-                               arguments_.input_inv_beta, scratch_, row_records_);
-        FillPixels(kernels, row_records_, count, first + px);
+        FillValues(kernels, arguments_.values + (image_row + column) * layer_.channels, count,
+                   first + px);
       }
       px += count;
     }
   }
+}
+
+void ExpandedWindow::FillValues(const Kernels& kernels, const float* values, int64_t pixels,
+                                int64_t position) {
+  const Quantizer& quantizer = *arguments_.input;
+  const float inv_beta = arguments_.input_inv_beta;
+  if (!layer_.depthwise && layer_.groups == 1 && layer_.levels.size() == 1 &&
+      layer_.levels[0] == 8) {
+    // Neither codes nor units have gaps between pixels: all are one long pixel.
+    const int64_t count = pixels * layer_.channels;
+    quantizer.Encode(kernels, values, count, inv_beta, row_records_);
+    kernels.expand[LevelIndex(8)]({row_records_, 0, 1, count,
+                                   planes_[0] + position * PartBytes(0, 0), 0});
+    return;
+  }
+  quantizer.Pack(kernels, values, pixels, inv_beta, scratch_, row_records_);
+  FillPixels(kernels, row_records_, pixels, position);
 }
 
 void ExpandedWindow::FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels,

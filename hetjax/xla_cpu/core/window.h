@@ -39,6 +39,7 @@ class ExpandedWindow {
   }
 
  private:
+  void FillValues(const Kernels& kernels, const float* values, int64_t pixels, int64_t position);
   void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillCodes(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
