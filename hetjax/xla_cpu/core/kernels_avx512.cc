@@ -17,6 +17,7 @@ namespace {
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
 #include "kernels_avx512.inc"
+#include "encode_avx512.inc"
 
 HETJAX_INLINE __m512i LookUpNibbles(const uint8_t* row, __m512i index) {
   const __m128i entries = _mm_load_si128(reinterpret_cast<const __m128i*>(row));

@@ -19,6 +19,7 @@ namespace {
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
 #include "kernels_avx512.inc"
+#include "encode_avx512.inc"
 
 // Entry w of row a: raw sum of three channels with codes a and w.
 struct Table {
