@@ -82,6 +82,8 @@ void Run(const Tile& t) {
   }
 }
 
+void Depthwise(const DepthwiseTile& t) { DepthwiseFrom(t, 0); }
+
 const Kernels kKernels = {
     "scalar",
     NibbleFormat,
