@@ -13,14 +13,14 @@ int32_t Half(int32_t n) { return (n & 3) | (n & 4) << 1 | (n & 8) >> 1; }
 // Even bytes of a vector hold outputs 0..15 of its 32, odd bytes 16..31.
 int32_t ByteLane(int32_t n) { return (n & ~31) + 2 * Half(n & 15) + (n >> 4 & 1); }
 
-int32_t NibbleLane(int32_t level, int32_t n) {
+int32_t TableLane(int32_t level, int32_t n) {
   if (level <= 2) return ByteLane(n);
   return level == 4 ? (n & ~15) + Half(n & 15) : n;
 }
 
 // At 4 bits unpacklo and unpackhi of a vector's nibbles give the pairs of outputs 0..15 and 16..31.
 int32_t DenseLane(int32_t level, int32_t n) {
-  if (level != 4) return NibbleLane(level, n);
+  if (level != 4) return TableLane(level, n);
   const int32_t half = Half(n & 15);
   return (n & ~31) + (half & 7) + 2 * (half & 8) + (n >> 1 & 8);
 }
@@ -39,17 +39,19 @@ int32_t DenseVectorLane(int32_t level, int32_t n) {
   return (n & ~31) + 8 * (n >> 2 & 3) + (n & 3) + (n >> 2 & 4);
 }
 
-constexpr Format kDense = {
-    "nibble", {{8, 1, 2}, {4, 1, 2}, {2, 1, 4}, {2, 4, 4, true}}, DenseLane, nullptr, true};
-constexpr Format kNibble = {
-    "nibble", {{4, 1, 1}, {2, 1, 1}, {2, 2, 4}, {2, 4, 4, true}}, NibbleLane, &kDense, false};
+constexpr UnitKind kBits = {8, 2, 2, false, 2}, kPairs = {4, 2, 2, false, 2};
+constexpr UnitKind kDenseBits = {8, 1, 2}, kDensePairs = {4, 1, 2}, kWide = {2, 4, 4, true};
+constexpr Format kDenseTable = {
+    "table", {kDenseBits, kDensePairs, {2, 1, 4}, kWide}, DenseLane, nullptr, true};
+constexpr Format kTable = {
+    "table", {kBits, kPairs, {2, 2, 4}, kWide}, TableLane, &kDenseTable, false};
 constexpr Format kDenseQuads = {
-    "nibble_quads", {{8, 1, 2}, {4, 1, 2}, {4, 2, 4}, {2, 4, 4, true}}, NibbleLane, nullptr, true};
-constexpr Format kQuads = {"nibble_quads", {{4, 1, 1}, {2, 1, 1}, {4, 4, 4}, {2, 4, 4, true}},
-                           QuadLane, &kDenseQuads, false};
+    "table_quads", {kDenseBits, kDensePairs, {4, 2, 4}, kWide}, TableLane, nullptr, true};
+constexpr Format kQuads = {
+    "table_quads", {kBits, kPairs, {4, 4, 4}, kWide}, QuadLane, &kDenseQuads, false};
 constexpr Format kDenseVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, {2, 4, 4, true}}, DenseVectorLane, nullptr, true};
-constexpr Format kVector = {"vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, {2, 4, 4, true}},
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, kWide}, DenseVectorLane, nullptr, true};
+constexpr Format kVector = {"vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, kWide},
                             VectorLane, &kDenseVector, false};
 
 int32_t SameLane(int32_t, int32_t n) { return n; }
@@ -59,13 +61,13 @@ constexpr Format kNeon = {"neon", {{8, 1, 1}, {2, 1, 1}, {4, 4, 4, true}, {1, 2,
 
 }  // namespace
 
-const Format& NibbleFormat() { return kNibble; }
-const Format& NibbleQuadsFormat() { return kQuads; }
+const Format& TableFormat() { return kTable; }
+const Format& TableQuadsFormat() { return kQuads; }
 const Format& VectorFormat() { return kVector; }
 const Format& NeonFormat() { return kNeon; }
 
 const Format* FindFormat(const char* name) {
-  for (const Format* format : {&kNibble, &kQuads, &kVector, &kNeon}) {
+  for (const Format* format : {&kTable, &kQuads, &kVector, &kNeon}) {
     if (std::strcmp(name, format->name) == 0) return format;
   }
   return nullptr;

@@ -19,22 +19,24 @@ struct UnitKind {
   // Pixels' codes lie side by side without gaps, and units go over all channels of a row of taps;
   // otherwise every tap's channels are filled up to whole units.
   bool spans_taps = false;
+  // A unit's lane_bytes lie in so many planes of all lanes, one after the other.
+  int32_t planes = 1;
 };
 
 // Units by level; what raw sums they give is in kernels.h.
-//   "nibble": look-up tables of 16 bytes. 1 bit: four channels' codes in a nibble of a byte;
-//     2 bits: two channels'. 4 bits: int8 pairs. 8 bits: int16 pairs, over taps.
-//   "nibble_quads": the same, but for 4 bits: int8 quadruples.
+//   "table": look-up tables of 16 bytes. 1 and 2 bits: a byte of codes, whose nibbles the weights have
+//     in two planes, a byte each; a row has the offset of the byte's two tables, 32 times the codes.
+//     4 bits: int8 pairs. 8 bits: int16 pairs, over taps.
+//   "table_quads": the same, but for 4 bits: int8 quadruples.
 //   "vector": 512-bit vectors with bit counts and byte permutations. 1 bit: words of 32 codes;
 //     2 bits: three channels in six bits of a byte; 4 bits: int8 quadruples; 8 bits: int16 pairs.
 //   "neon": 128-bit vectors whose lanes are the outputs in order. 1 bit: bytes of eight codes; 2 bits:
-//     as "nibble"; 4 bits: int8 quadruples, over taps; 8 bits: int16.
-// The rows of a pixel hold the activations' codes u in the same groups of channels; a nibble is
-// stored as 16 times its value, a pair of 4-bit codes twice in a word.
-//   "nibble" has a dense form for large matrices, whose weights come from memory: two units of 1 or
-//     2 bits in the nibbles of a byte, the later one in the upper nibble, and pairs of 4-bit codes in
-//     a byte. So have the next two, at the levels where there is something to save: quadruples of
-//     4-bit codes in two bytes.
+//     two channels in a nibble of a byte; 4 bits: int8 quadruples, over taps; 8 bits: int16.
+// The rows of a pixel hold the activations' codes u in the same groups of channels; neon's nibbles
+// are stored as 16 times their value, a pair of 4-bit codes twice in a word.
+//   "table" has a dense form for large matrices, whose weights come from memory: bytes of 1- and 2-bit
+//     codes as they are, and pairs of 4-bit codes in a byte. So have the next two, at the levels where
+//     there is something to save: quadruples of 4-bit codes in two bytes.
 struct Format {
   const char* name;
   UnitKind unit[4];  // levels 1, 2, 4, 8
@@ -44,8 +46,8 @@ struct Format {
   bool is_dense;
 };
 
-const Format& NibbleFormat();
-const Format& NibbleQuadsFormat();
+const Format& TableFormat();
+const Format& TableQuadsFormat();
 const Format& VectorFormat();
 const Format& NeonFormat();
 // Null if there is none of that name.

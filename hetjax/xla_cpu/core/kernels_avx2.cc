@@ -12,6 +12,7 @@ namespace {
 #include "encode_avx2.inc"
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
+#include "tables_avx2.inc"
 #include "kernels_avx2.inc"
 
 // 4-bit products of 32 outputs from `first` on, as pairs, then everything's sum.
@@ -62,8 +63,8 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, int first, State<kPixels, kVe
           }
           HETJAX_UNROLL for (int i = 0; i < kPixels; ++i) {
             const __m256i a = BroadcastWord(rows[i] + k);
-            sums[i][0] = _mm256_add_epi16(sums[i][0], _mm256_maddubs_epi16(a, w0));
-            sums[i][1] = _mm256_add_epi16(sums[i][1], _mm256_maddubs_epi16(a, w1));
+            AddHalves(_mm256_maddubs_epi16(a, w0), &sums[i][0]);
+            AddHalves(_mm256_maddubs_epi16(a, w1), &sums[i][1]);
           }
           w += kUnitBytes;
         }
@@ -102,11 +103,11 @@ struct Pairs {
 
 const Kernels kKernels = {
     "avx2",
-    NibbleFormat,
+    TableFormat,
     kTile,
     Run<Pairs>,
     DepthwiseVectors,
-    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     EncodeVectors,
     Pack,
     Unpack,

@@ -16,6 +16,7 @@ namespace {
 #include "encode_avx2.inc"
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
+#include "tables_avx2.inc"
 #include "kernels_avx2.inc"
 
 // 4-bit products of 16 outputs from `first` on, then everything's sum.
@@ -80,11 +81,11 @@ struct Quads {
 
 const Kernels kKernels = {
     "avx2_vnni",
-    NibbleQuadsFormat,
+    TableQuadsFormat,
     kTile,
     Run<Quads>,
     DepthwiseVectors,
-    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandQuads, ExpandWide},
+    {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandQuads, ExpandWide},
     EncodeVectors,
     Pack,
     Unpack,

@@ -19,24 +19,20 @@ namespace {
 #include "kernels_avx512.inc"
 #include "encode_avx512.inc"
 
-HETJAX_INLINE __m512i LookUpNibbles(const uint8_t* row, __m512i index) {
-  const __m128i entries = _mm_load_si128(reinterpret_cast<const __m128i*>(row));
-  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
-}
-
-struct BitTable {
-  static constexpr int kUnits = kBitUnits, kStep = 2, kMost = 4;
-  static constexpr bool kShifts = true;
-  static HETJAX_INLINE __m512i LookUp(uint8_t row, __m512i index) {
-    return LookUpNibbles(kTables.bits + row, index);
+// A unit is a byte of codes: two tables and two planes of weights.
+template <int kLevel>
+struct NibbleTables {
+  static constexpr int kMost = ByteTables<kLevel>::kMost, kUnits = ByteTables<kLevel>::kSums / 2;
+  static constexpr int kStep = 1, kRowBytes = 2, kSums = 2;
+  static constexpr bool kShifts = kLevel == 1;
+  static HETJAX_INLINE const uint8_t* Entries(const uint8_t* row) {
+    uint16_t offset;
+    __builtin_memcpy(&offset, row, 2);
+    return kByteTables<kLevel>.entries + offset;
   }
-};
-
-struct PairTable {
-  static constexpr int kUnits = kPairUnits, kStep = 2, kMost = 18;
-  static constexpr bool kShifts = false;
-  static HETJAX_INLINE __m512i LookUp(uint8_t row, __m512i index) {
-    return LookUpNibbles(kTables.pairs + row, index);
+  static HETJAX_INLINE __m512i LookUp(const uint8_t* entries, int sum, __m512i index) {
+    const __m128i* table = reinterpret_cast<const __m128i*>(entries) + sum;
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(table)), index);
   }
 };
 
@@ -200,10 +196,10 @@ void RunTile(const Tile& t) {
   TableSums<kPixels> sums;
   sums.Clear();
   if (t.segment[0].runs > 0) {
-    AddTables<BitTable, kDense, kPixels, kVectors>(t, t.segment[0], t.table_shift, &s, &sums);
+    AddTables<NibbleTables<1>, kDense, kPixels, kVectors>(t, t.segment[0], t.table_shift, &s, &sums);
   }
   if (t.segment[1].runs > 0) {
-    AddTables<PairTable, kDense, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
+    AddTables<NibbleTables<2>, kDense, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
   }
   sums.Keep(&s);
   AddDotsAndFinish<kDense, kPixels, kVectors>(t, &s);
@@ -227,11 +223,11 @@ void Run(const Tile& t) {
 
 const Kernels kKernels = {
     "avx512",
-    NibbleFormat,
+    TableFormat,
     kTile,
     Run,
     DepthwiseVectors,
-    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     EncodeVectors512,
     Pack,
     Unpack,

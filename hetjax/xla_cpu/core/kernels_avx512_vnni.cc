@@ -42,10 +42,14 @@ constexpr Table MakeTable() {
 constexpr Table kTable = MakeTable();
 
 struct Triples {
-  static constexpr int kUnits = 9, kStep = 9, kMost = 27;
+  static constexpr int kMost = 27, kUnits = 9;
+  static constexpr int kStep = 9, kRowBytes = 1, kSums = 1;
   static constexpr bool kShifts = false;
-  static HETJAX_INLINE __m512i LookUp(uint8_t row, __m512i index) {
-    return _mm512_permutexvar_epi8(index, Load512(kTable.entries + 64 * row));
+  static HETJAX_INLINE const uint8_t* Entries(const uint8_t* row) {
+    return kTable.entries + 64 * *row;
+  }
+  static HETJAX_INLINE __m512i LookUp(const uint8_t* entries, int, __m512i index) {
+    return _mm512_permutexvar_epi8(index, Load512(entries));
   }
 };
 

@@ -10,12 +10,6 @@ namespace hetjax {
 namespace {
 
 #include "kernels_common.inc"
-#define HETJAX_INLINE inline __attribute__((always_inline))
-#if defined(__clang__)
-#define HETJAX_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define HETJAX_UNROLL _Pragma("GCC unroll 8")
-#endif
 #include "convert_neon.inc"
 
 constexpr int kTile = 4;
@@ -198,7 +192,7 @@ const Kernels kKernels = {
     kTile,
     Run,
     DepthwiseVectors,
-    {ExpandBits, ExpandNibbles<2>, ExpandBytes, ExpandWide},
+    {ExpandBits, ExpandNibbles, ExpandBytes, ExpandWide},
     Encode,
     Pack,
     Unpack,

@@ -20,17 +20,13 @@ uint32_t Sum(const Segment& s, int pixel, int64_t unit_bytes, int64_t lane, int6
   return sum;
 }
 
-// Four channels of 1 bit: twice the agreements are the sum of a' q plus four.
-uint32_t Bits(const uint8_t* row, const uint8_t* w) {
-  const uint32_t differ = (row[0] >> 4) ^ w[0];
-  return 4 - ((differ & 1) + (differ >> 1 & 1) + (differ >> 2 & 1) + (differ >> 3 & 1));
-}
-
-// Two channels of 2 bits.
-uint32_t Pair(const uint8_t* row, const uint8_t* w) {
-  const int a = row[0] >> 4, b = w[0];
-  const int products = (2 * (a & 3) - 3) * (2 * (b & 3) - 3) + (2 * (a >> 2) - 3) * (2 * (b >> 2) - 3);
-  return static_cast<uint32_t>((products + 18) / 2);
+// Two nibbles of weights choose entries of two tables.
+template <int kLevel>
+uint32_t Nibbles(const uint8_t* row, int low, int high) {
+  uint16_t offset;
+  __builtin_memcpy(&offset, row, 2);
+  const uint8_t* table = kByteTables<kLevel>.entries + offset;
+  return uint32_t{table[low]} + table[kNibbleBytes + high];
 }
 
 uint32_t Dot(const uint8_t* row, const uint8_t* w) {
@@ -46,29 +42,30 @@ uint32_t Wide(const uint8_t* row, const uint8_t* w) {
   return static_cast<uint32_t>(u[0] * q[0] + u[1] * q[1]);
 }
 
-// The dense form: two units in the nibbles of a byte.
-template <uint32_t (*kUnit)(const uint8_t*, const uint8_t*)>
-uint32_t Two(const uint8_t* row, const uint8_t* w) {
-  const uint8_t low = w[0] & 15, high = w[0] >> 4;
-  return kUnit(row, &low) + kUnit(row + 1, &high);
-}
-
 uint32_t DenseDot(const uint8_t* row, const uint8_t* w) {
   return static_cast<uint32_t>(row[0] * (2 * (w[0] & 15) - 15) + row[1] * (2 * (w[0] >> 4) - 15));
 }
 
 void Run(const Tile& t) {
-  const Format& format = t.is_dense ? *NibbleFormat().dense : NibbleFormat();
+  const Format& format = t.is_dense ? *TableFormat().dense : TableFormat();
+  const bool is_dense = t.is_dense;
+  const int32_t lanes = t.lanes;
+  const auto bits = [=](const uint8_t* row, const uint8_t* w) {
+    return Nibbles<1>(row, is_dense ? w[0] & 15 : w[0], is_dense ? w[0] >> 4 : w[lanes]);
+  };
+  const auto pairs = [=](const uint8_t* row, const uint8_t* w) {
+    return Nibbles<2>(row, is_dense ? w[0] & 15 : w[0], is_dense ? w[0] >> 4 : w[lanes]);
+  };
   for (int i = 0; i < t.pixels; ++i) {
     for (int32_t n = 0; n < t.lanes; ++n) {
       const auto sum_of = [&](int index, int level, const auto& unit) {
         const UnitKind& kind = format.unit[index];
         return Sum(t.segment[index], i, t.lanes * kind.lane_bytes,
-                   format.lane(level, n) * kind.lane_bytes, kind.row_bytes, unit);
+                   format.lane(level, n) * kind.lane_bytes / kind.planes, kind.row_bytes, unit);
       };
       uint32_t sum = t.constants[i][n];
-      sum += (t.table_factor << t.table_shift) * sum_of(0, 1, t.is_dense ? Two<Bits> : Bits);
-      sum += t.table_factor * sum_of(1, 2, t.is_dense ? Two<Pair> : Pair);
+      sum += (t.table_factor << t.table_shift) * sum_of(0, 1, bits);
+      sum += t.table_factor * sum_of(1, 2, pairs);
       sum += t.dot_factor * sum_of(2, 4, t.is_dense ? DenseDot : Dot);
       sum += t.wide_factor * sum_of(3, 8, Wide);
       if (t.scale == nullptr) {
@@ -86,11 +83,11 @@ void Depthwise(const DepthwiseTile& t) { DepthwiseFrom(t, 0); }
 
 const Kernels kKernels = {
     "scalar",
-    NibbleFormat,
+    TableFormat,
     4,
     Run,
     Depthwise,
-    {ExpandNibbles<1>, ExpandNibbles<2>, ExpandTwicePairs, ExpandWide},
+    {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     Encode,
     PackByList,
     UnpackByList,

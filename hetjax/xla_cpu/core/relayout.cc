@@ -36,9 +36,10 @@ int32_t OddLevel(uint32_t code, int level) {
 
 // What a lane stores of a unit's packed codes: the codes themselves at 1 and 2 bits and where they
 // fill it (their complement where instructions count differing bits), else odd levels as int8 or
-// int16.
+// int16. Where there are planes they hold nibbles, in bytes.
 uint32_t Stored(uint32_t packed, int64_t count, int level, const UnitKind& kind) {
   if (level == 1 && kind.channels == 32) return ~packed;
+  if (kind.planes == 2) return (packed & 15) | packed >> 4 << 8;
   if (level <= 2 || kind.channels * level == 8 * kind.lane_bytes) return packed;
   const int width = 8 * kind.lane_bytes / kind.channels;
   uint32_t unit = 0;
@@ -87,12 +88,14 @@ void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, cons
     const size_t at = static_cast<size_t>(g) * layer.levels.size() + l;
     const FileRow codes = {file + starts[at] + row * row_bytes, row_bytes};
     const int32_t lane = layer.format.lane(level, static_cast<int32_t>(row % kBlock));
-    uint8_t* to = storage + layer.part_storage(g, block, l) + lane * kind.lane_bytes;
+    const int64_t plane_bytes = kind.lane_bytes / kind.planes;
+    uint8_t* to = storage + layer.part_storage(g, block, l) + lane * plane_bytes;
     const auto store = [&](int64_t code, int64_t count) {
       const uint32_t packed = codes.Codes(code, count, level);
-      const uint32_t stored = Stored(packed, count, level, kind);
-      std::memcpy(to, &stored, static_cast<size_t>(kind.lane_bytes));
-      to += lanes * kind.lane_bytes;
+      uint32_t stored = Stored(packed, count, level, kind);
+      for (int32_t p = 0; p < kind.planes; ++p, stored >>= 8, to += lanes * plane_bytes) {
+        std::memcpy(to, &stored, static_cast<size_t>(plane_bytes));
+      }
     };
     // Codes of a row of taps are contiguous in the file; so are they in units that span taps.
     const int64_t together = kind.spans_taps ? layer.kernel_width * part.count : part.count;
