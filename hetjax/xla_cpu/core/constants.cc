@@ -14,9 +14,10 @@ void Add(const int32_t* from, int64_t count, uint32_t sign, uint32_t* to) {
 // Depthwise outputs have one block each as far as lanes go; their constants lie one after another.
 Constants::Constants(const Layer& layer, const ConvArguments& arguments, const TapClasses& rows,
                      const TapClasses& columns, Carver* memory)
-    : blocks_per_group_(layer.blocks_per_group),
+    : block_(layer.format.block),
+      blocks_per_group_(layer.blocks_per_group),
       columns_(static_cast<int64_t>(columns.taps.size())),
-      size_(layer.depthwise ? layer.outputs : layer.groups * layer.blocks_per_group * kBlock),
+      size_(layer.depthwise ? layer.outputs : layer.groups * layer.blocks_per_group * block_),
       values_(memory->Take<uint32_t>(static_cast<int64_t>(rows.taps.size()) * columns_ * size_)) {
   if (values_ == nullptr) return;
   const int32_t* each = arguments.corrections +

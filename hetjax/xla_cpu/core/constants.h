@@ -17,18 +17,18 @@ class Constants {
   Constants(const Layer& layer, const ConvArguments& arguments, const TapClasses& rows,
             const TapClasses& columns, Carver* memory);
 
-  // Of all lanes of all blocks, [groups][blocks_per_group][kBlock].
+  // Of all lanes of all blocks, [groups][blocks_per_group][lanes of a full one].
   const uint32_t* Of(int32_t row_class, int32_t column_class) const {
     return values_ + (row_class * columns_ + column_class) * size_;
   }
   // From one column class to the next.
   int64_t size() const { return size_; }
   int64_t Lane(int64_t group, int64_t block) const {
-    return (group * blocks_per_group_ + block) * kBlock;
+    return (group * blocks_per_group_ + block) * block_;
   }
 
  private:
-  const int64_t blocks_per_group_, columns_, size_;
+  const int64_t block_, blocks_per_group_, columns_, size_;
   uint32_t* values_;
 };
 

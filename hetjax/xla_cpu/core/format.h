@@ -6,11 +6,12 @@
 
 namespace hetjax {
 
-// Most pixels of a register tile, and output channels of a block.
+// Most pixels of a register tile.
 constexpr int kMaxTile = 8;
-constexpr int kBlock = 64;
-// A ragged last block may have half the lanes.
-constexpr int kHalfBlock = 32;
+// Output channels of a block, by format.
+constexpr int kBlock = 64, kWideBlock = 128;
+// A ragged last block has as many lanes as are needed, in steps of this.
+constexpr int kLaneStep = 32;
 
 struct UnitKind {
   int32_t channels;    // input channels of a unit
@@ -44,6 +45,7 @@ struct Format {
   int32_t (*lane)(int32_t level, int32_t n);
   const Format* dense;  // or null
   bool is_dense;
+  int32_t block;  // output channels of a block
 };
 
 const Format& TableFormat();

@@ -32,7 +32,7 @@ struct Segment {
 // is written, or with a scale y = fma(float(T), scale, bias), + residual, then the activation.
 struct Tile {
   int32_t pixels;  // 1 .. the kernels' tile
-  int32_t lanes;   // kBlock or kHalfBlock
+  int32_t lanes;   // a multiple of kLaneStep, at most the format's block
   bool is_dense;   // weights are in the format's dense form
   Segment segment[4];                   // by level index; runs = 0 where there is none
   uint32_t table_factor;                // of raw sums at 2 bits, and of 2^table_shift at 1 bit
@@ -117,6 +117,7 @@ struct Kernels {
   const char* name;
   const Format& (*format)();
   int32_t tile;  // pixels of a full tile
+  int32_t wide_tile;  // of one of more than kBlock lanes
   void (*run)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
   void (*expand[4])(const Expansion&);  // by level index

@@ -105,6 +105,7 @@ const Kernels kKernels = {
     "avx2",
     TableFormat,
     kTile,
+    kTile,
     Run<Pairs>,
     DepthwiseVectors,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},

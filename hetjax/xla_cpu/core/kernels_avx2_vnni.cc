@@ -83,6 +83,7 @@ const Kernels kKernels = {
     "avx2_vnni",
     TableQuadsFormat,
     kTile,
+    kTile,
     Run<Quads>,
     DepthwiseVectors,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandQuads, ExpandWide},

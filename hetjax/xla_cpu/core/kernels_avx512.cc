@@ -36,6 +36,8 @@ struct NibbleTables {
   }
 };
 
+constexpr int kTile = 8;
+
 struct WidePairs : Words {
   static HETJAX_INLINE __m512i Add(__m512i sum, __m512i a, __m512i w) {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w));
@@ -49,8 +51,8 @@ HETJAX_INLINE __m512i LowHalves(__m512i x, __m512i y) {
 HETJAX_INLINE __m512i HighHalves(__m512i x, __m512i y) { return _mm512_shuffle_i64x2(x, y, 0xee); }
 
 // The lanes of look-ups in vectors 2 h and 2 h + 1, in the order of the dot products.
-template <int kPixels>
-HETJAX_INLINE __m512i TableLanes(const State<kPixels>& s, int pixel, int h) {
+template <int kPixels, int kVectors>
+HETJAX_INLINE __m512i TableLanes(const State<kPixels, kVectors>& s, int pixel, int h) {
   return LowHalves(_mm512_zextsi256_si512(Load(s.even[pixel] + 16 * h)),
                    _mm512_zextsi256_si512(Load(s.odd[pixel] + 16 * h)));
 }
@@ -70,7 +72,7 @@ HETJAX_INLINE void AddToMemory(const __m512i (&sums)[2], uint32_t* to) {
 }
 
 template <int kPixels, int kVectors>
-__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels>* s) {
+__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels, kVectors>* s) {
   StartSpilling<kPixels, kVectors>(s);
   const __m512i factors = Broadcast512(t.table_factor & 0xffff);
   for (int i = 0; i < kPixels; ++i) {
@@ -83,7 +85,7 @@ __attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels>* s) {
 }
 
 template <int kPixels, int kVectors>
-__attribute__((noinline)) void SpillDots(const Tile& t, State<kPixels>* s,
+__attribute__((noinline)) void SpillDots(const Tile& t, State<kPixels, kVectors>* s,
                                          const __m512i (&dots)[kPixels][kVectors / 2]) {
   StartSpilling<kPixels, kVectors>(s);
   const __m512i factors = Broadcast512(t.dot_factor & 0xffff);
@@ -108,7 +110,7 @@ HETJAX_INLINE void SplitPairs512(__m512i codes, __m512i* first, __m512i* second)
 
 // Sums of products of 4-bit codes, two outputs' pairs a word.
 template <bool kDense, int kPixels, int kVectors>
-HETJAX_INLINE void AddDots(const Tile& t, State<kPixels>* s,
+HETJAX_INLINE void AddDots(const Tile& t, State<kPixels, kVectors>* s,
                            __m512i (&dots)[kPixels][kVectors / 2]) {
   constexpr int kHalves = kVectors / 2;
   constexpr int64_t kUnitBytes = (kDense ? 32 : 64) * kHalves;
@@ -131,7 +133,7 @@ HETJAX_INLINE void AddDots(const Tile& t, State<kPixels>* s,
         if (kDense) {
           Prefetch(w, kUnitBytes);
           __m512i other;
-          SplitPairs512(LoadLanes<kVectors>(w), &words[0],
+          SplitPairs512(LoadLanes<kVectors>(w, 0), &words[0],
                         kHalves == 2 ? &words[kHalves - 1] : &other);
         } else {
           HETJAX_UNROLL for (int h = 0; h < kHalves; ++h) words[h] = Load512(w + 64 * h);
@@ -154,7 +156,7 @@ HETJAX_INLINE void AddDots(const Tile& t, State<kPixels>* s,
 }
 
 template <bool kDense, int kPixels, int kVectors>
-HETJAX_INLINE void AddDotsAndFinish(const Tile& t, State<kPixels>* s) {
+HETJAX_INLINE void AddDotsAndFinish(const Tile& t, State<kPixels, kVectors>* s) {
   __m512i dots[kPixels][kVectors / 2];
   Clear(dots);
   if (t.segment[2].runs > 0) AddDots<kDense, kPixels, kVectors>(t, s, dots);
@@ -172,7 +174,7 @@ HETJAX_INLINE void AddDotsAndFinish(const Tile& t, State<kPixels>* s) {
 }
 
 template <int kPixels, int kVectors>
-__attribute__((noinline)) void AddWide(const Tile& t, State<kPixels>* s) {
+__attribute__((noinline)) void AddWide(const Tile& t, State<kPixels, kVectors>* s) {
   StartSpilling<kPixels, kVectors>(s);
   const __m512i factor = Broadcast512(t.wide_factor);
   for (int first = 0; first < kVectors; first += 2) {
@@ -190,10 +192,10 @@ __attribute__((noinline)) void AddWide(const Tile& t, State<kPixels>* s) {
 
 template <bool kDense, int kPixels, int kVectors>
 void RunTile(const Tile& t) {
-  State<kPixels> s;
+  State<kPixels, kVectors> s;
   Start(t, &s);
   if (t.segment[3].runs > 0) AddWide<kPixels, kVectors>(t, &s);
-  TableSums<kPixels> sums;
+  TableSums<kPixels, kVectors> sums;
   sums.Clear();
   if (t.segment[0].runs > 0) {
     AddTables<NibbleTables<1>, kDense, kPixels, kVectors>(t, t.segment[0], t.table_shift, &s, &sums);
@@ -215,15 +217,16 @@ struct Blocks {
 
 void Run(const Tile& t) {
   if (t.is_dense) {
-    t.lanes == kBlock ? ByPixels<Blocks<true, 4>::Of>(t) : ByPixels<Blocks<true, 2>::Of>(t);
+    t.lanes == kBlock ? ByPixels<Blocks<true, 4>::Of, kTile>(t) : ByPixels<Blocks<true, 2>::Of, kTile>(t);
   } else {
-    t.lanes == kBlock ? ByPixels<Blocks<false, 4>::Of>(t) : ByPixels<Blocks<false, 2>::Of>(t);
+    t.lanes == kBlock ? ByPixels<Blocks<false, 4>::Of, kTile>(t) : ByPixels<Blocks<false, 2>::Of, kTile>(t);
   }
 }
 
 const Kernels kKernels = {
     "avx512",
     TableFormat,
+    kTile,
     kTile,
     Run,
     DepthwiseVectors,

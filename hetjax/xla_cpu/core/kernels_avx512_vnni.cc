@@ -41,6 +41,9 @@ constexpr Table MakeTable() {
 }
 constexpr Table kTable = MakeTable();
 
+// A table of 64 bytes is read for every pixel of a unit: for 128 outputs half as often as for 64.
+constexpr int kTile = 8, kWideTile = 4;
+
 struct Triples {
   static constexpr int kMost = 27, kUnits = 9;
   static constexpr int kStep = 9, kRowBytes = 1, kSums = 1;
@@ -87,15 +90,15 @@ struct Pairs : Words {
 };
 
 // Adds the look-ups of vector v of the outputs, times the low half of every word of `factor`.
-template <int kPixels>
-HETJAX_INLINE __m512i AddLookUps(const State<kPixels>& s, int pixel, int v, __m512i factor,
+template <int kPixels, int kVectors>
+HETJAX_INLINE __m512i AddLookUps(const State<kPixels, kVectors>& s, int pixel, int v, __m512i factor,
                                  __m512i sum) {
   const uint16_t* lanes = (v % 2 == 0 ? s.even[pixel] : s.odd[pixel]) + v / 2 * 16;
   return _mm512_dpwssd_epi32(sum, _mm512_cvtepu16_epi32(Load(lanes)), factor);
 }
 
 template <int kPixels, int kVectors>
-__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels>* s) {
+__attribute__((noinline)) void SpillTables(const Tile& t, State<kPixels, kVectors>* s) {
   StartSpilling<kPixels, kVectors>(s);
   const __m512i factor = Broadcast512(t.table_factor);
   for (int i = 0; i < kPixels; ++i) {
@@ -119,7 +122,7 @@ HETJAX_INLINE void Multiply(uint32_t factor, uint32_t divisor, __m512i (&sums)[k
 
 // Everything of kAtOnce vectors but the look-ups themselves.
 template <int kVectors, int kAtOnce, int kPixels>
-HETJAX_INLINE void AddWordsAndFinish(const Tile& t, int first, const State<kPixels>& s) {
+HETJAX_INLINE void AddWordsAndFinish(const Tile& t, int first, const State<kPixels, kVectors>& s) {
   __m512i sums[kPixels][kAtOnce];
   Clear(sums);
   // Levels with the larger factors come first: sums of the others are added once they were
@@ -162,16 +165,16 @@ HETJAX_INLINE void AddWordsAndFinish(const Tile& t, int first, const State<kPixe
 
 template <int kPixels, int kVectors>
 void RunTile(const Tile& t) {
-  State<kPixels> s;
+  State<kPixels, kVectors> s;
   Start(t, &s);
   if (t.segment[1].runs > 0) {
-    TableSums<kPixels> sums;
+    TableSums<kPixels, kVectors> sums;
     sums.Clear();
     AddTables<Triples, false, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
     sums.Keep(&s);
   }
   // As many sums as leave registers for weights and activations.
-  constexpr int kAtOnce = 4 * kPixels <= 16 ? kVectors : 2;
+  constexpr int kAtOnce = kPixels <= 4 && kVectors % 4 == 0 ? 4 : 2;
   for (int first = 0; first < kVectors; first += kAtOnce) {
     AddWordsAndFinish<kVectors, kAtOnce>(t, first, s);
   }
@@ -186,7 +189,12 @@ struct Blocks {
 };
 
 void Run(const Tile& t) {
-  t.lanes == kBlock ? ByPixels<Blocks<4>::Of>(t) : ByPixels<Blocks<2>::Of>(t);
+  switch (t.lanes / kLaneStep) {
+    case 1: return ByPixels<Blocks<2>::Of, kTile>(t);
+    case 2: return ByPixels<Blocks<4>::Of, kTile>(t);
+    case 3: return ByPixels<Blocks<6>::Of, kWideTile>(t);
+    default: return ByPixels<Blocks<8>::Of, kWideTile>(t);
+  }
 }
 
 // ---- Activations: packed codes to units.
@@ -265,6 +273,7 @@ const Kernels kKernels = {
     "avx512_vnni",
     VectorFormat,
     kTile,
+    kWideTile,
     Run,
     DepthwiseVectors,
     {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},

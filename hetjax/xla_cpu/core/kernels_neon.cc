@@ -180,7 +180,7 @@ void Run(const Tile& t) {
   if (t.lanes == kBlock) {
     ByPixels<kBlock / kLanes>(t);
   } else {
-    ByPixels<kHalfBlock / kLanes>(t);
+    ByPixels<kLaneStep / kLanes>(t);
   }
 }
 
@@ -189,6 +189,7 @@ void Run(const Tile& t) {
 const Kernels kKernels = {
     "neon_dotprod",
     NeonFormat,
+    kTile,
     kTile,
     Run,
     DepthwiseVectors,

@@ -85,6 +85,7 @@ const Kernels kKernels = {
     "scalar",
     TableFormat,
     4,
+    4,
     Run,
     Depthwise,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},

@@ -65,7 +65,7 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
   CheckRange("kernel taps", taps, 1, kMaxExtent);
   channels_per_group = channels / groups;
   outputs_per_group = outputs / groups;
-  blocks_per_group = (outputs_per_group + kBlock - 1) / kBlock;
+  blocks_per_group = (outputs_per_group + format.block - 1) / format.block;
   depthwise = channels_per_group == 1;
 
   parts.resize(static_cast<size_t>(groups) * levels.size());
@@ -74,7 +74,7 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
       parts[static_cast<size_t>(c / channels_per_group) * levels.size() + l].count += 1;
     }
   }
-  const int64_t padded_outputs = (blocks_per_group - 1) * kBlock + lanes(blocks_per_group - 1);
+  const int64_t padded_outputs = (blocks_per_group - 1) * format.block + lanes(blocks_per_group - 1);
   std::vector<int64_t> seen(levels.size(), 0);
   for (int64_t g = 0; g < groups; ++g) {
     int64_t bytes = 0;
@@ -90,7 +90,7 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
         part.position_bytes = units * kind.row_bytes;
         part.row_units = kernel_width * units;
       }
-      part.weights = bytes * kBlock;
+      part.weights = bytes * format.block;
       seen[l] += part.count;
       bytes += CheckedProduct("kernel units", kernel_height, part.row_units * kind.lane_bytes);
       row_bytes += part.position_bytes;

@@ -79,15 +79,16 @@ class Layer : public RecordLayout {
   int64_t file_row_bytes(int64_t group, size_t level) const {
     return (taps * part(group, level).count * levels[level] + 7) / 8;
   }
-  // Lanes of a block, padded: outputs_per_group - 64 block, rounded up to 32, at most 64.
+  // Lanes of a block, padded.
   int64_t lanes(int64_t block) const {
-    return outputs_per_group - block * kBlock > kHalfBlock ? kBlock : kHalfBlock;
+    const int64_t left = outputs_per_group - block * format.block;
+    return left >= format.block ? format.block : (left + kLaneStep - 1) / kLaneStep * kLaneStep;
   }
   // Prepared weights of a block's part: [kernel rows][row units] of `lanes` lanes.
   int64_t part_storage(int64_t group, int64_t block, size_t level) const {
     const size_t g = static_cast<size_t>(group);
-    return group_storage[g] + block * kBlock * lane_bytes[g] +
-           part(group, level).weights / kBlock * lanes(block);
+    return group_storage[g] + block * format.block * lane_bytes[g] +
+           part(group, level).weights / format.block * lanes(block);
   }
 };
 

@@ -78,7 +78,7 @@ void AddCorrections(const Layer& layer, size_t l, const Part& part, uint32_t sum
 void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, const uint8_t* file,
                     int64_t n, uint8_t* storage, int32_t* corrections) {
   const int64_t g = n / layer.outputs_per_group, row = n % layer.outputs_per_group;
-  const int64_t block = row / kBlock, lanes = layer.lanes(block);
+  const int64_t block = row / layer.format.block, lanes = layer.lanes(block);
   for (size_t l = 0; l < layer.levels.size(); ++l) {
     const Part& part = layer.part(g, l);
     if (part.count == 0) continue;
@@ -87,7 +87,7 @@ void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, cons
     const int64_t row_bytes = layer.file_row_bytes(g, l);
     const size_t at = static_cast<size_t>(g) * layer.levels.size() + l;
     const FileRow codes = {file + starts[at] + row * row_bytes, row_bytes};
-    const int32_t lane = layer.format.lane(level, static_cast<int32_t>(row % kBlock));
+    const int32_t lane = layer.format.lane(level, static_cast<int32_t>(row % layer.format.block));
     const int64_t plane_bytes = kind.lane_bytes / kind.planes;
     uint8_t* to = storage + layer.part_storage(g, block, l) + lane * plane_bytes;
     const auto store = [&](int64_t code, int64_t count) {

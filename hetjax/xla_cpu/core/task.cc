@@ -24,8 +24,9 @@ void Task::RunBlock(int64_t block) {
   const ConvArguments& a = call_.arguments;
   group_ = block / layer.blocks_per_group;
   within_ = block % layer.blocks_per_group;
-  outputs_ = std::min<int64_t>(kBlock, layer.outputs_per_group - within_ * kBlock);
-  first_ = group_ * layer.outputs_per_group + within_ * kBlock;
+  const int64_t size = layer.format.block;
+  outputs_ = std::min(size, layer.outputs_per_group - within_ * size);
+  first_ = group_ * layer.outputs_per_group + within_ * size;
   tile_ = {};
   tile_.lanes = static_cast<int32_t>(layer.lanes(within_));
   tile_.is_dense = layer.format.is_dense;
@@ -40,6 +41,7 @@ void Task::RunBlock(int64_t block) {
     tile_.bias = bias_;
     tile_.activation = a.activation;
   }
+  const int full = tile_.lanes > kBlock ? call_.kernels.wide_tile : call_.kernels.tile;
   int32_t row_class = -1;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
     const int32_t next = call_.rows.of[static_cast<size_t>(y)];
@@ -55,7 +57,7 @@ void Task::RunBlock(int64_t block) {
       out_pixel_[i] = out_row + x;
       position_[i] = input_->Position(y - window_.row_begin, x - window_.column_begin);
       tile_.pixels = i + 1;
-      if (tile_.pixels == call_.kernels.tile) Flush(row_class);
+      if (tile_.pixels == full) Flush(row_class);
     }
   }
   if (tile_.pixels > 0) Flush(row_class);
@@ -102,8 +104,8 @@ void Task::Flush(int32_t row_class) {
     }
   }
   const bool ragged = outputs_ < tile_.lanes;
-  alignas(64) uint32_t out[kMaxTile][kBlock];
-  alignas(64) float residual[kMaxTile][kBlock];
+  alignas(64) uint32_t out[kMaxTile][kWideBlock];
+  alignas(64) float residual[kMaxTile][kWideBlock];
   const uint32_t* constants = call_.constants.Of(row_class, 0) +
                               call_.constants.Lane(group_, within_);
   const int64_t constants_step = call_.constants.size();

@@ -79,7 +79,7 @@ class Task {
   PartOfBlock parts_[3];
   int num_parts_ = 0;
   int32_t row_class_ = -1;  // whose taps the segments hold
-  alignas(64) float scale_[kBlock], bias_[kBlock];
+  alignas(64) float scale_[kWideBlock], bias_[kWideBlock];
   // Of the tile's pixels: among all outputs, where values go, and in the expanded window.
   int64_t pixel_[kMaxTile], out_pixel_[kMaxTile], position_[kMaxTile];
   int32_t column_class_[kMaxTile];
