@@ -77,8 +77,8 @@ def test_calls_and_repeats_are_taken_out_of_times(monkeypatch):
 def test_repeats_run_the_layer_each_time():
   """The time of a call grows with its repeats: none is merged with another.
 
-  Were they merged, times would be equal; by counting, one is about fifty times the other. What other
-  work on the machine does to either is less than what lies between.
+  Were they merged, times would be equal; by counting, one is about fifty times the other. What
+  other work on the machine does to either is less than what lies between.
   """
   run = repeats.repeated(ConvSpec("", 28, 64, 64), {8: 1.0})
   taken = {1: math.inf, 50: math.inf}

@@ -61,6 +61,7 @@ def test_ratios_are_against_the_fastest_peer_of_a_type():
     [
       row("a", "32-bit", 30.0),
       row("b", "32-bit", 20.0),
+      row("oneDNN Winograd", "32-bit", 10.0),
       row("c", "8-bit", 15.0),
       rows.missing("d", 8, "why"),
       row("hetjax", "8-bit", 5.0),

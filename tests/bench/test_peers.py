@@ -8,6 +8,7 @@ import pytest
 from hetjax.bench.graph import Builder
 from hetjax.bench.peers import PEERS, Candidate, Missing, Problem, pytorch
 from hetjax.bench.peers.base import imported, installed
+from hetjax.bench.peers.onednn import OneDnn
 from hetjax.bench.peers.selection import Wanted, fastest, ready
 from tests.bench.fakes import Gone, Right, Wrong
 
@@ -129,3 +130,28 @@ def test_missing_packages_are_named():
     imported("nothing_of_this_name", "nothing_of_this_name")
   with pytest.raises(Missing, match="nothing_of_this_name is not installed"):
     installed("nothing_of_this_name")
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_onednn_runs_chains_of_convolutions(groups):
+  """Right in all layouts it chooses, or missing for a reason that it gives."""
+  rng = np.random.default_rng(4)
+  b = Builder((1, 9, 9, 8))
+  x = b.input
+  for size, strides, activation in ((3, 1, "relu"), (3, 2, None), (1, 1, "relu")):
+    kernel = rng.normal(size=(size, size, 8 // groups, 8)) / 5
+    bias = rng.normal(size=8)
+    x = b.conv(
+      x, kernel, bias, strides=strides, padding=size // 2, groups=groups, activation=activation
+    )
+  image = rng.normal(size=(1, 9, 9, 8)).astype(np.float32)
+  wanted = Wanted(Problem(b.graph(), image, 1))
+  for peer in (OneDnn("direct"), OneDnn("Winograd")):
+    try:
+      candidate = ready(peer, [wanted], TOLERANCES)
+    except Missing as reason:
+      assert "library" in str(reason) or peer.algorithm == "Winograd", reason
+      continue
+    again = candidate.again()
+    again.run()
+    np.testing.assert_array_equal(again.result(), candidate.result())

@@ -1,9 +1,9 @@
 """Engines that hetjax is compared with, one file each, behind one protocol."""
 
-from hetjax.bench.peers.absent import Absent
 from hetjax.bench.peers.base import Candidate, Missing, Peer, Problem
 from hetjax.bench.peers.ggml import Ggml
 from hetjax.bench.peers.litert import LiteRt
+from hetjax.bench.peers.onednn import OneDnn
 from hetjax.bench.peers.openvino import OpenVino
 from hetjax.bench.peers.ort import OnnxRuntime
 from hetjax.bench.peers.pytorch import PyTorch
@@ -17,7 +17,8 @@ PEERS: tuple[Peer, ...] = (
   OpenVino(32),
   LiteRt(32),
   PyTorch(32),
-  Absent("oneDNN Winograd", 32, "no Python package offers it; engines that contain oneDNN do not"),
+  OneDnn("direct"),
+  OneDnn("Winograd"),
   OnnxRuntime(8),
   OpenVino(8),
   LiteRt(8),
