@@ -79,11 +79,13 @@ Problem RandomProblem(Random& random) {
   p.layer = RandomLayer(random, kMostProducts, kDeepEvery);
   const LayerCase& c = p.layer;
   p.inv_beta = random.Uniform(0.1f, 3.0f);
-  const bool extreme = random.OneIn(3);
+  const bool extreme = random.OneIn(3), most = extreme && random.OneIn(3);
   const size_t channels = c.channels.bits.size();
   p.values.resize(static_cast<size_t>(c.pixels()) * channels);
   for (size_t i = 0; i < p.values.size(); ++i) {
-    p.values[i] = extreme ? random.Of({-1e9f, 1e9f}) : RandomValue(random, 1 / p.inv_beta);
+    p.values[i] = most      ? 1e9f
+                  : extreme ? random.Of({-1e9f, 1e9f})
+                            : RandomValue(random, 1 / p.inv_beta);
     p.codes.push_back(Code(p.values[i], p.inv_beta, c.channels.bits[i % channels], c.is_signed));
   }
   for (int64_t tap = 0; tap < c.taps(); ++tap) {
@@ -91,8 +93,9 @@ Problem RandomProblem(Random& random) {
       for (int64_t n = 0; n < c.outputs; ++n) {
         const int64_t channel = n / c.group_outputs() * c.group_channels() + k;
         const int64_t top = (1 << c.channels.bits[static_cast<size_t>(channel)]) - 1;
-        p.kernel.push_back(
-            static_cast<uint8_t>(extreme ? top * random.Int(0, 1) : random.Int(0, top)));
+        p.kernel.push_back(static_cast<uint8_t>(most      ? top
+                                                : extreme ? top * random.Int(0, 1)
+                                                          : random.Int(0, top)));
       }
     }
   }

@@ -144,6 +144,13 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
   } else if (random.OneIn(5)) {
     c.groups = channels;
     c.outputs = channels * random.Of({1, 1, 2, 3});
+    // Around as many taps as sums of 16 bits have room for.
+    const bool is_large = random.OneIn(3);
+    for (int axis = 0; is_large && axis < 2; ++axis) {
+      c.kernel[axis] = random.Int(11, 13);
+      c.stride[axis] = c.dilation[axis] = 1;
+      c.size[axis] = random.Int(11, 15);
+    }
   }
   c.channels = RandomChannels(random, channels);
   if (channels > 2400) {  // almost all of one level

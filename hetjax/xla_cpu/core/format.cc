@@ -42,22 +42,22 @@ int32_t DenseVectorLane(int32_t level, int32_t n) {
 constexpr UnitKind kBits = {8, 2, 2, false, 2}, kPairs = {4, 2, 2, false, 2};
 constexpr UnitKind kDenseBits = {8, 1, 2}, kDensePairs = {4, 1, 2}, kWide = {2, 4, 4, true};
 constexpr Format kDenseTable = {
-    "table", {kDenseBits, kDensePairs, {2, 1, 4}, kWide}, DenseLane, nullptr, true, kBlock};
+    "table", {kDenseBits, kDensePairs, {2, 1, 4}, kWide}, DenseLane, nullptr, true, kBlock, true};
 constexpr Format kTable = {
-    "table", {kBits, kPairs, {2, 2, 4}, kWide}, TableLane, &kDenseTable, false, kBlock};
+    "table", {kBits, kPairs, {2, 2, 4}, kWide}, TableLane, &kDenseTable, false, kBlock, true};
 constexpr Format kDenseQuads = {
-    "table_quads", {kDenseBits, kDensePairs, {4, 2, 4}, kWide}, TableLane, nullptr, true, kBlock};
+    "table_quads", {kDenseBits, kDensePairs, {4, 2, 4}, kWide}, TableLane, nullptr, true, kBlock, true};
 constexpr Format kQuads = {
-    "table_quads", {kBits, kPairs, {4, 4, 4}, kWide}, QuadLane, &kDenseQuads, false, kBlock};
+    "table_quads", {kBits, kPairs, {4, 4, 4}, kWide}, QuadLane, &kDenseQuads, false, kBlock, true};
 constexpr Format kDenseVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, kWide}, DenseVectorLane, nullptr, true, kWideBlock};
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, kWide}, DenseVectorLane, nullptr, true, kWideBlock, true};
 constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, kWide}, VectorLane, &kDenseVector, false, kWideBlock};
+    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, kWide}, VectorLane, &kDenseVector, false, kWideBlock, true};
 
 int32_t SameLane(int32_t, int32_t n) { return n; }
 
 constexpr Format kNeon = {"neon", {{8, 1, 1}, {2, 1, 1}, {4, 4, 4, true}, {1, 2, 2}}, SameLane,
-                          nullptr, false, kBlock};
+                          nullptr, false, kBlock, false};
 
 }  // namespace
 

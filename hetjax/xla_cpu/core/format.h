@@ -46,6 +46,7 @@ struct Format {
   const Format* dense;  // or null
   bool is_dense;
   int32_t block;  // output channels of a block
+  bool has_narrow_depthwise;  // weights of depthwise layers fit bytes where they can
 };
 
 const Format& TableFormat();
@@ -64,6 +65,12 @@ constexpr int kDepthwiseGroup = 32;
 constexpr int64_t DepthwiseLane(int64_t n) {
   return (n & ~int64_t{31}) + (n & 3) + (n >> 2 & 4) + 2 * (n & 12);
 }
+// The same for weights in bytes, where codes are interleaved once.
+constexpr int64_t NarrowLane(int64_t n) {
+  return (n & ~int64_t{31}) + (n & 7) + (n >> 1 & 8) + 2 * (n & 8);
+}
+// Products of 4 bits, at most 15 * 15, whose sums 16 bits hold.
+constexpr int64_t kNarrowTaps = 32767 / 225;
 
 }  // namespace hetjax
 

@@ -50,13 +50,17 @@ struct Tile {
 // Depthwise: T[n] = multiplier[n] * sum over taps t of rows[row_offsets[t] + n] * q[t][n] +
 // constants[n], modulo 2^32, with codes u in rows and odd levels q. Taps come in pairs, the last of
 // an odd number with one whose q are zero. Rows and weights are there for whole groups of outputs.
+// Where no level has more than 4 bits weights may be narrow: bytes that hold q times the level's
+// factor, and sums of products fit 16 bits.
 struct DepthwiseTile {
   const uint8_t* rows;
   const int64_t* row_offsets;     // [2 * pairs]
-  const int16_t* weights;         // [pairs][whole groups of outputs][2], see DepthwiseLane
+  const int16_t* weights;         // [pairs][whole groups of outputs][2], see DepthwiseLane, or null
+  const int8_t* narrow;           // the same as bytes, see NarrowLane, or null
   int64_t pairs;
   int64_t outputs;                // any number
-  const int32_t* multiplier;      // [outputs], with the factor 2 of signed activations
+  const int32_t* multiplier;      // [outputs], with the factor 2 of signed activations; not if narrow
+  uint32_t narrow_multiplier;     // 2 for signed activations
   const uint32_t* constants;      // [outputs]
   const float* scale;             // as in Tile
   const float* bias;

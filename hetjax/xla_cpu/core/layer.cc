@@ -67,6 +67,8 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
   outputs_per_group = outputs / groups;
   blocks_per_group = (outputs_per_group + format.block - 1) / format.block;
   depthwise = channels_per_group == 1;
+  narrow_depthwise = depthwise && levels[0] <= 4 && taps <= kNarrowTaps &&
+                     format.has_narrow_depthwise;
 
   parts.resize(static_cast<size_t>(groups) * levels.size());
   for (size_t l = 0; l < levels.size(); ++l) {
@@ -103,7 +105,9 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
   }
   if (depthwise) {
     row_bytes = depthwise_lanes();
-    storage_bytes = CheckedProduct("prepared weights", depthwise_pairs(), 4 * depthwise_lanes());
+    const int64_t pair_bytes = narrow_depthwise ? 2 : 4;
+    storage_bytes = CheckedProduct("prepared weights", depthwise_pairs(),
+                                   pair_bytes * depthwise_lanes());
   }
 }
 

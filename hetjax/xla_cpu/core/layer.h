@@ -55,6 +55,7 @@ class Layer : public RecordLayout {
   int64_t channels_per_group, outputs_per_group, blocks_per_group;
   // One input channel a group: rows hold a code a byte, weights are as in DepthwiseTile.
   bool depthwise;
+  bool narrow_depthwise;  // whose weights are bytes, see DepthwiseTile
 
   std::vector<Part> parts;             // [group * levels + level]
   std::vector<int64_t> lane_bytes;     // [group] prepared bytes of one output channel

@@ -130,9 +130,14 @@ void RelayoutDepthwise(const Layer& layer, const std::vector<int64_t>& starts, c
   const int32_t lowest = -((1 << level) - 1) * layer.multiplier(l);
   for (int64_t tap = 0; tap < layer.taps; ++tap) {
     const int32_t odd = OddLevel(codes.Codes(tap, 1, level), level);
-    const int16_t weight = static_cast<int16_t>(odd);
-    const int64_t lane = tap / 2 * layer.depthwise_lanes() + DepthwiseLane(n);
-    std::memcpy(storage + 4 * lane + 2 * (tap % 2), &weight, 2);
+    const int64_t pair = tap / 2 * layer.depthwise_lanes();
+    if (layer.narrow_depthwise) {
+      storage[2 * (pair + NarrowLane(n)) + tap % 2] =
+          static_cast<uint8_t>(odd * layer.multiplier(l));
+    } else {
+      const int16_t weight = static_cast<int16_t>(odd);
+      std::memcpy(storage + 4 * (pair + DepthwiseLane(n)) + 2 * (tap % 2), &weight, 2);
+    }
     corrections[(kSignedCorrection * layer.taps + tap) * layer.outputs + n] = lowest * odd;
     corrections[(kLowestSigned * layer.taps + tap) * layer.outputs + n] = lowest * odd;
   }

@@ -144,7 +144,12 @@ void Task::RunDepthwise(const ExpandedWindow& input) {
   if (layer.taps % 2 != 0) row_offsets.push_back(row_offsets.back());
   DepthwiseTile tile = {};
   tile.row_offsets = row_offsets.data();
-  tile.weights = reinterpret_cast<const int16_t*>(a.weights);
+  if (layer.narrow_depthwise) {
+    tile.narrow = reinterpret_cast<const int8_t*>(a.weights);
+    tile.narrow_multiplier = a.is_signed ? 2 : 1;
+  } else {
+    tile.weights = reinterpret_cast<const int16_t*>(a.weights);
+  }
   tile.pairs = layer.depthwise_pairs();
   tile.outputs = layer.outputs;
   tile.multiplier = call_.multiplier;

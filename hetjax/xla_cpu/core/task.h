@@ -21,7 +21,7 @@ struct Call {
   const TapClasses& columns;
   const Constants& constants;
   int64_t height, width;      // of the output
-  const int32_t* multiplier;  // [outputs], depthwise layers only
+  const int32_t* multiplier;  // [outputs], depthwise layers that are not narrow
 };
 
 // Factor of a level's raw sums; signed sums of odd levels are twice the kernels' raw sums.
