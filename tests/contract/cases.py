@@ -142,7 +142,10 @@ def channel_counts() -> list[tuple[int, ...]]:
 
 
 def extremes() -> list[Case]:
-  """Matrix products whose accumulators come as close to int32's ends as the level's steps allow."""
+  """Sums as close to their ends as the levels' steps allow.
+
+  Of matrix products int32's, of depthwise layers the 16 bits that a kernel may add in.
+  """
   flat = {"padding": ((0, 0), (0, 0)), "codes": "extreme"}
   limit = 2**31 - 1
   cases = []
@@ -158,4 +161,7 @@ def extremes() -> list[Case]:
     channels = min(limit // largest, 40_000)
     for signed in (True, False):
       cases.append(Case(palette, mix, signed, (1, 1, 2, channels), (1, 1, 3), **flat))
+  for kernel in ((5, 29), (2, 73), (13, 13)):  # 145 taps, 146 and more
+    for palette in ((4,), (1, 2, 4)):
+      cases.append(Case(palette, palette, False, (1, *kernel, 40), (*kernel, 40), 40, **flat))
   return cases
