@@ -57,7 +57,7 @@ def test_every_channel_count(channels, backend):
 
 
 @pytest.mark.parametrize("case", cases.extremes(), ids=str)
-def test_accumulators_at_the_ends_of_int32(case, backend):
+def test_accumulators_at_the_ends_of_their_words(case, backend):
   assert_same_accumulators(case, backend)
 
 
