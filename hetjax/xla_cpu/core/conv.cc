@@ -73,7 +73,7 @@ struct CallMemory {
   CallMemory(const Layer& layer, const ConvArguments& arguments, const TapClasses& rows,
              const TapClasses& columns, int64_t pixels_kept, Carver* memory)
       : constants(layer, arguments, rows, columns, memory),
-        multiplier(memory->Take<int32_t>(layer.depthwise && !layer.narrow_depthwise ? layer.outputs : 0)),
+        multiplier(memory->Take<int32_t>(layer.has_multipliers() ? layer.outputs : 0)),
         values(memory->Take<float>(pixels_kept * layer.outputs)) {}
 
   Constants constants;
@@ -106,8 +106,7 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   Carver carver(CallScratch(sizes.used()));
   const CallMemory memory(layer, a, rows, columns, kept, &carver);
   if (kept > 0) a.out = memory.values;
-  const bool multiplies = layer.depthwise && !layer.narrow_depthwise;
-  for (size_t l = 0; multiplies && l < layer.levels.size(); ++l) {
+  for (size_t l = 0; layer.has_multipliers() && l < layer.levels.size(); ++l) {
     for (const int32_t c : layer.of[l]) {
       std::fill_n(memory.multiplier + c * layer.outputs_per_group, layer.outputs_per_group,
                   static_cast<int32_t>(Factor(layer, layer.levels[l], a.is_signed)));

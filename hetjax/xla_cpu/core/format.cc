@@ -46,13 +46,17 @@ constexpr Format kDenseTable = {
 constexpr Format kTable = {
     "table", {kBits, kPairs, {2, 2, 4}, kWide}, TableLane, &kDenseTable, false, kBlock, true};
 constexpr Format kDenseQuads = {
-    "table_quads", {kDenseBits, kDensePairs, {4, 2, 4}, kWide}, TableLane, nullptr, true, kBlock, true};
+    "table_quads", {kDenseBits, kDensePairs, {4, 2, 4}, kWide},
+    TableLane,     nullptr, true, kBlock, true};
 constexpr Format kQuads = {
-    "table_quads", {kBits, kPairs, {4, 4, 4}, kWide}, QuadLane, &kDenseQuads, false, kBlock, true};
+    "table_quads", {kBits, kPairs, {4, 4, 4}, kWide},
+    QuadLane,      &kDenseQuads, false, kBlock, true};
 constexpr Format kDenseVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, kWide}, DenseVectorLane, nullptr, true, kWideBlock, true};
+    "vector",        {{32, 4, 4}, {3, 1, 1}, {4, 2, 4}, kWide},
+    DenseVectorLane, nullptr, true, kWideBlock, true};
 constexpr Format kVector = {
-    "vector", {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, kWide}, VectorLane, &kDenseVector, false, kWideBlock, true};
+    "vector",   {{32, 4, 4}, {3, 1, 1}, {4, 4, 4}, kWide},
+    VectorLane, &kDenseVector, false, kWideBlock, true};
 
 int32_t SameLane(int32_t, int32_t n) { return n; }
 

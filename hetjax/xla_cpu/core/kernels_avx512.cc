@@ -17,6 +17,7 @@ namespace {
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
 #include "kernels_avx512.inc"
+#include "tables_avx512.inc"
 #include "encode_avx512.inc"
 
 // A unit is a byte of codes: two tables and two planes of weights.
@@ -198,10 +199,10 @@ void RunTile(const Tile& t) {
   TableSums<kPixels, kVectors> sums;
   sums.Clear();
   if (t.segment[0].runs > 0) {
-    AddTables<NibbleTables<1>, kDense, kPixels, kVectors>(t, t.segment[0], t.table_shift, &s, &sums);
+    AddTables<NibbleTables<1>, kDense>(t, t.segment[0], t.table_shift, &s, &sums);
   }
   if (t.segment[1].runs > 0) {
-    AddTables<NibbleTables<2>, kDense, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
+    AddTables<NibbleTables<2>, kDense>(t, t.segment[1], 0, &s, &sums);
   }
   sums.Keep(&s);
   AddDotsAndFinish<kDense, kPixels, kVectors>(t, &s);
@@ -215,13 +216,16 @@ struct Blocks {
   };
 };
 
-void Run(const Tile& t) {
-  if (t.is_dense) {
-    t.lanes == kBlock ? ByPixels<Blocks<true, 4>::Of, kTile>(t) : ByPixels<Blocks<true, 2>::Of, kTile>(t);
+template <bool kDense>
+void RunLanes(const Tile& t) {
+  if (t.lanes == kBlock) {
+    ByPixels<Blocks<kDense, 4>::template Of, kTile>(t);
   } else {
-    t.lanes == kBlock ? ByPixels<Blocks<false, 4>::Of, kTile>(t) : ByPixels<Blocks<false, 2>::Of, kTile>(t);
+    ByPixels<Blocks<kDense, 2>::template Of, kTile>(t);
   }
 }
+
+void Run(const Tile& t) { t.is_dense ? RunLanes<true>(t) : RunLanes<false>(t); }
 
 const Kernels kKernels = {
     "avx512",

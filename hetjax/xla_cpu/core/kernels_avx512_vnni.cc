@@ -19,7 +19,9 @@ namespace {
 #include "records_avx2.inc"
 #include "depthwise_avx2.inc"
 #include "kernels_avx512.inc"
+#include "tables_avx512.inc"
 #include "encode_avx512.inc"
+#include "expand_avx512.inc"
 
 // Entry w of row a: raw sum of three channels with codes a and w.
 struct Table {
@@ -91,8 +93,8 @@ struct Pairs : Words {
 
 // Adds the look-ups of vector v of the outputs, times the low half of every word of `factor`.
 template <int kPixels, int kVectors>
-HETJAX_INLINE __m512i AddLookUps(const State<kPixels, kVectors>& s, int pixel, int v, __m512i factor,
-                                 __m512i sum) {
+HETJAX_INLINE __m512i AddLookUps(const State<kPixels, kVectors>& s, int pixel, int v,
+                                 __m512i factor, __m512i sum) {
   const uint16_t* lanes = (v % 2 == 0 ? s.even[pixel] : s.odd[pixel]) + v / 2 * 16;
   return _mm512_dpwssd_epi32(sum, _mm512_cvtepu16_epi32(Load(lanes)), factor);
 }
@@ -170,7 +172,7 @@ void RunTile(const Tile& t) {
   if (t.segment[1].runs > 0) {
     TableSums<kPixels, kVectors> sums;
     sums.Clear();
-    AddTables<Triples, false, kPixels, kVectors>(t, t.segment[1], 0, &s, &sums);
+    AddTables<Triples, false>(t, t.segment[1], 0, &s, &sums);
     sums.Keep(&s);
   }
   // As many sums as leave registers for weights and activations.
@@ -194,78 +196,6 @@ void Run(const Tile& t) {
     case 2: return ByPixels<Blocks<4>::Of, kTile>(t);
     case 3: return ByPixels<Blocks<6>::Of, kWideTile>(t);
     default: return ByPixels<Blocks<8>::Of, kWideTile>(t);
-  }
-}
-
-// ---- Activations: packed codes to units.
-
-// 1 bit: words as they are.
-void ExpandWords(const Expansion& e) {
-  for (int64_t i = 0; i < e.pixels; ++i) {
-    uint8_t* row = e.rows + i * e.row_bytes;
-    ForEachWord(e.packed + i * e.packed_bytes, e.count, [row](uint32_t word, int64_t at) {
-      __builtin_memcpy(row + 4 * at, &word, 4);
-    });
-  }
-}
-
-// The first of at most 64 bytes, zeros behind them.
-HETJAX_INLINE __m512i LoadFirst(const uint8_t* p, int64_t bytes) {
-  const __mmask64 mask = ~__mmask64{0} >> (bytes < 64 ? 64 - bytes : 0);
-  return _mm512_maskz_loadu_epi8(mask, p);
-}
-
-struct Spread {
-  alignas(64) uint8_t bytes[64];   // word k of 64 bits takes bytes 6 k .. 6 k + 5
-  alignas(64) uint8_t shifts[64];  // and byte j of it the bits from 6 j on
-};
-constexpr Spread MakeSpread() {
-  Spread s = {};
-  for (int i = 0; i < 64; ++i) {
-    const int byte = i % 8 < 6 ? i % 8 : 5;
-    s.bytes[i] = static_cast<uint8_t>(6 * (i / 8) + byte);
-    s.shifts[i] = static_cast<uint8_t>(6 * (i % 8));
-  }
-  return s;
-}
-constexpr Spread kSpread = MakeSpread();
-
-// 2 bits: every six bits to a byte, 48 bytes to 64 at a time.
-void ExpandSixes(const Expansion& e) {
-  const __m512i bytes = Load512(kSpread.bytes), shifts = Load512(kSpread.shifts);
-  const int64_t packed_bytes = (e.count + 15) / 16 * 4, units = (e.count + 2) / 3;
-  const uint8_t last = static_cast<uint8_t>((1u << 2 * (e.count - 3 * (units - 1))) - 1);
-  for (int64_t i = 0; i < e.pixels; ++i) {
-    const uint8_t* packed = e.packed + i * e.packed_bytes;
-    uint8_t* row = e.rows + i * e.row_bytes;
-    for (int64_t at = 0; 64 * at < units; ++at) {
-      const __m512i groups = _mm512_permutexvar_epi8(
-          bytes, LoadFirst(packed + 48 * at, packed_bytes - 48 * at));
-      const __m512i sixes = _mm512_multishift_epi64_epi8(shifts, groups);
-      Store512(row + 64 * at, _mm512_and_si512(sixes, Broadcast512(0x3f3f3f3fu)));
-    }
-    row[units - 1] &= last;
-  }
-}
-
-// 4 bits: as ExpandQuads, 32 bytes to 64 at a time.
-void ExpandQuadVectors(const Expansion& e) {
-  const int64_t packed_bytes = (e.count + 7) / 8 * 4, unit = e.count / 4 * 4;
-  const uint32_t last = (1u << 8 * (e.count - unit)) - 1;
-  for (int64_t i = 0; i < e.pixels; ++i) {
-    const uint8_t* packed = e.packed + i * e.packed_bytes;
-    uint8_t* row = e.rows + i * e.row_bytes;
-    for (int64_t at = 0; at < packed_bytes; at += 32) {
-      const __m512i codes = LoadFirst(packed + at, packed_bytes - at);
-      const __m512i pairs = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(codes));
-      const __m512i both = _mm512_or_si512(pairs, _mm512_slli_epi16(pairs, 4));
-      Store512(row + 2 * at, _mm512_and_si512(both, Broadcast512(0x0f0f0f0fu)));
-    }
-    if (unit == e.count) continue;
-    uint32_t word;
-    __builtin_memcpy(&word, row + unit, 4);
-    word &= last;
-    __builtin_memcpy(row + unit, &word, 4);
   }
 }
 

@@ -73,6 +73,8 @@ class Layer : public RecordLayout {
   int64_t depthwise_lanes() const {
     return (outputs + kDepthwiseGroup - 1) / kDepthwiseGroup * kDepthwiseGroup;
   }
+  // Whether sums are multiplied by their levels' factors: narrow weights hold these already.
+  bool has_multipliers() const { return depthwise && !narrow_depthwise; }
   int64_t depthwise_pairs() const { return (taps + 1) / 2; }
   // 4^(pmax - level).
   int32_t multiplier(size_t level) const { return 1 << 2 * (levels[0] - levels[level]); }
