@@ -97,7 +97,7 @@ test-emulated: setup build/emulated/.done
 	  build/emulated/tests/xla_cpu/core_test 1 100 $$isa || exit 1; \
 	done
 	HETJAX_CPU_LIBRARY=$(CURDIR)/build/emulated/prefix/hetjax/xla_cpu/libhetjax_cpu.so \
-	  $(PY) -m pytest tests/contract $(PYTEST_ARGS)
+	  $(PY) -m pytest tests/contract tests/xla_cpu/test_schedule.py $(PYTEST_ARGS)
 
 SANITIZED := build/sanitized
 $(SANITIZED)/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements

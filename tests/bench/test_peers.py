@@ -10,6 +10,7 @@ from hetjax.bench.peers import PEERS, Candidate, Missing, Problem, pytorch
 from hetjax.bench.peers.base import imported, installed
 from hetjax.bench.peers.onednn import OneDnn
 from hetjax.bench.peers.selection import Wanted, fastest, ready
+from hetjax.bench.rows import NOT_BY_DEFAULT
 from tests.bench.fakes import Gone, Right, Wrong
 
 TOLERANCES = {32: 1e-3, 8: 0.1, 4: 0.02}
@@ -132,26 +133,51 @@ def test_missing_packages_are_named():
     installed("nothing_of_this_name")
 
 
+def _convolutions(steps, channels, groups=1):
+  """A chain of (kernel size, stride, activation)."""
+  rng = np.random.default_rng(4)
+  b = Builder((1, 9, 9, channels))
+  x = b.input
+  for size, strides, activation in steps:
+    kernel = rng.normal(size=(size, size, channels // groups, channels)) / channels
+    bias, padding = rng.normal(size=channels), size // 2
+    x = b.conv(
+      x, kernel, bias, strides=strides, padding=padding, groups=groups, activation=activation
+    )
+  image = rng.normal(size=(1, 9, 9, channels)).astype(np.float32)
+  return Wanted(Problem(b.graph(), image, 1))
+
+
+def _ready_again(peer, wanted):
+  candidate = ready(peer, [wanted], TOLERANCES)
+  again = candidate.again()
+  again.run()
+  np.testing.assert_array_equal(again.result(), candidate.result())
+
+
+def _need(peer):
+  try:
+    peer.version()
+  except Missing as reason:
+    pytest.skip(str(reason))
+
+
 @pytest.mark.parametrize("groups", [1, 8])
 def test_onednn_runs_chains_of_convolutions(groups):
-  """Right in all layouts it chooses, or missing for a reason that it gives."""
-  rng = np.random.default_rng(4)
-  b = Builder((1, 9, 9, 8))
-  x = b.input
-  for size, strides, activation in ((3, 1, "relu"), (3, 2, None), (1, 1, "relu")):
-    kernel = rng.normal(size=(size, size, 8 // groups, 8)) / 5
-    bias = rng.normal(size=8)
-    x = b.conv(
-      x, kernel, bias, strides=strides, padding=size // 2, groups=groups, activation=activation
-    )
-  image = rng.normal(size=(1, 9, 9, 8)).astype(np.float32)
-  wanted = Wanted(Problem(b.graph(), image, 1))
-  for peer in (OneDnn("direct"), OneDnn("Winograd")):
-    try:
-      candidate = ready(peer, [wanted], TOLERANCES)
-    except Missing as reason:
-      assert "library" in str(reason) or peer.algorithm == "Winograd", reason
-      continue
-    again = candidate.again()
-    again.run()
-    np.testing.assert_array_equal(again.result(), candidate.result())
+  """Right in all layouts that it chooses."""
+  peer = OneDnn("direct")
+  _need(peer)
+  _ready_again(peer, _convolutions([(3, 1, "relu"), (3, 2, None), (1, 1, "relu")], 8, groups))
+
+
+def test_onednn_runs_winograd_or_says_that_the_processor_cannot():
+  peer = OneDnn("Winograd")
+  _need(peer)
+  try:
+    _ready_again(peer, _convolutions([(3, 1, "relu"), (3, 1, "relu")], 32))
+  except Missing as reason:
+    assert str(reason) == "oneDNN has no implementation for this layer on this processor"
+
+
+def test_peers_that_do_not_count_are_named_as_they_are():
+  assert set(NOT_BY_DEFAULT) <= {peer.name for peer in PEERS}

@@ -14,19 +14,6 @@ from tests.xla_cpu.cases import PALETTES, Case, random_case, random_codes
 CASES_PER_PALETTE = 90
 
 
-def every_isa():
-  """The paths that this machine runs, and the portable one in any case."""
-  available, _ = xla_cpu.available()
-  return xla_cpu.isas() if available else ("scalar",)
-
-
-@pytest.fixture(params=every_isa())
-def isa(request):
-  with xla_cpu.force_isa(request.param):
-    assert xla_cpu.active_isa() == request.param
-    yield request.param
-
-
 @pytest.mark.parametrize("palette", PALETTES, ids=str)
 def test_random_layers(isa, palette):
   rng = np.random.default_rng([PALETTES.index(palette), 7])

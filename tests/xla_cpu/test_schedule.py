@@ -47,7 +47,7 @@ def efficiency(work: list[int], threads: int) -> float:
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("threads", [1, 2, 8, 64])
-def test_tasks_hold_all_the_work_and_share_it_out(name, threads):
+def test_tasks_hold_all_the_work_and_share_it_out(name, threads, isa):
   size, channels, outputs, kernel = LAYERS[name]
   work = tasks(size, channels, outputs, kernel, threads)
   assert sum(work) == size * size * outputs

@@ -40,6 +40,8 @@ class _Version(ctypes.Structure):
 class OneDnn:
   """Chains of convolutions with ReLU, tensors in the layouts that oneDNN prefers.
 
+  Threads are those of the process: oneDNN has no call for their number.
+
   Attributes:
     algorithm: "direct" or "Winograd".
   """
@@ -54,9 +56,11 @@ class OneDnn:
     return _version(_library())
 
   def candidates(self, problem: Problem) -> list[Candidate]:
+    tensor = "input"
     for node in problem.graph.nodes:
-      if node.op != "conv" or node.activation not in (None, "relu"):
-        raise Missing("only convolutions with ReLU or without are translated to oneDNN")
+      if node.op != "conv" or node.activation not in (None, "relu") or node.inputs != (tensor,):
+        raise Missing("only chains of convolutions, with ReLU or without, are translated to oneDNN")
+      tensor = node.output
     return [self._candidate(problem)]
 
   def _candidate(self, problem: Problem) -> Candidate:
@@ -67,11 +71,15 @@ class OneDnn:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-  name = ctypes.util.find_library("dnnl")
-  if name is None:
-    raise Missing("the system has no library dnnl (on Debian: package libdnnl2)")
+  library, name = None, "libdnnl.so.2"
   try:
     library = ctypes.CDLL(name)
+  except OSError as error:
+    name = ctypes.util.find_library("dnnl")  # perhaps another version, to be named
+    if name is None:
+      raise Missing("the system has no library dnnl (on Debian: package libdnnl2)") from error
+  try:
+    library = library or ctypes.CDLL(name)
   except OSError as error:
     raise Missing(f"{name} fails to load: {error}") from error
   library.dnnl_version.restype = ctypes.POINTER(_Version)

@@ -46,7 +46,7 @@ struct Format {
   const Format* dense;  // or null
   bool is_dense;
   int32_t block;  // output channels of a block
-  bool has_narrow_depthwise;  // weights of depthwise layers fit bytes where they can
+  bool has_narrow_depthwise;  // its kernels read DepthwiseTile::narrow
 };
 
 const Format& TableFormat();

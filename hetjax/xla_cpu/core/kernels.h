@@ -31,7 +31,7 @@ struct Segment {
 // with factors that are powers of two, the larger ones those of fewer bits,
 // is written, or with a scale y = fma(float(T), scale, bias), + residual, then the activation.
 struct Tile {
-  int32_t pixels;  // 1 .. the kernels' tile
+  int32_t pixels;  // 1 .. the kernels' full tile for these lanes
   int32_t lanes;   // a multiple of kLaneStep, at most the format's block
   bool is_dense;   // weights are in the format's dense form
   Segment segment[4];                   // by level index; runs = 0 where there is none
@@ -51,7 +51,7 @@ struct Tile {
 // constants[n], modulo 2^32, with codes u in rows and odd levels q. Taps come in pairs, the last of
 // an odd number with one whose q are zero. Rows and weights are there for whole groups of outputs.
 // Where no level has more than 4 bits weights may be narrow: bytes that hold q times the level's
-// factor, and sums of products fit 16 bits.
+// factor, sums of whose products fit 16 bits, and narrow_multiplier stands for multiplier[n].
 struct DepthwiseTile {
   const uint8_t* rows;
   const int64_t* row_offsets;     // [2 * pairs]
@@ -60,7 +60,7 @@ struct DepthwiseTile {
   int64_t pairs;
   int64_t outputs;                // any number
   const int32_t* multiplier;      // [outputs], with the factor 2 of signed activations; not if narrow
-  uint32_t narrow_multiplier;     // 2 for signed activations
+  uint32_t narrow_multiplier;     // 2 for signed activations, otherwise 1
   const uint32_t* constants;      // [outputs]
   const float* scale;             // as in Tile
   const float* bias;

@@ -1,5 +1,5 @@
 // AVX-512 kernels for processors without the byte permutations and bit counts of
-// kernels_avx512_vnni.cc: the look-ups of kernels_avx2.cc for 64 output channels at once.
+// kernels_avx512_vnni.cc: the look-ups of tables_avx2.inc for 64 output channels at once.
 #include "kernels.h"
 
 #ifdef HETJAX_EMULATE_AVX512

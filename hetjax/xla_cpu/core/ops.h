@@ -19,9 +19,9 @@ namespace hetjax {
 // pixels as such. (Unsigned, that part is nothing.)
 enum { kSignedCorrection = 0, kUnsignedCorrection = 1, kLowestSigned = 2, kCorrections = 3 };
 
-// Weight file bytes -> prepared weights: per group, per block of 64 outputs (the last may have 32
-// lanes), per level, highest first: [taps][units][lanes] in the layer's format. Depthwise layers: odd
-// levels as in DepthwiseTile.
+// Weight file bytes -> prepared weights: per group, per block of Format::block outputs (Layer::lanes
+// of the last), per level, highest first: [taps][units][planes][lanes] in the layer's format.
+// Depthwise layers: as in DepthwiseTile.
 void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t* corrections,
               Executor& executor);
 
@@ -105,6 +105,11 @@ struct ConvArguments {
                                // be null if there are consumers
   std::vector<Consumer> consumers;
 };
+
+// Pixels of a full register tile of so many lanes.
+inline int32_t FullTile(const Kernels& kernels, int64_t lanes) {
+  return lanes > kBlock ? kernels.wide_tile : kernels.tile;
+}
 
 // Number of outputs. Throws std::invalid_argument if the geometry or the size of anything that a
 // convolution needs is out of range.

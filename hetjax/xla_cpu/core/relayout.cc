@@ -151,9 +151,10 @@ void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t
   std::memset(storage, 0, static_cast<size_t>(layer.storage_bytes));
   std::memset(corrections, 0,
               sizeof(int32_t) * static_cast<size_t>(kCorrections * layer.taps * layer.outputs));
-  executor.Run((layer.outputs + kBlock - 1) / kBlock, [&](int64_t chunk) {
-    const int64_t end = std::min(layer.outputs, (chunk + 1) * kBlock);
-    for (int64_t n = chunk * kBlock; n < end; ++n) {
+  constexpr int64_t kOutputsEach = 64;
+  executor.Run((layer.outputs + kOutputsEach - 1) / kOutputsEach, [&](int64_t chunk) {
+    const int64_t end = std::min(layer.outputs, (chunk + 1) * kOutputsEach);
+    for (int64_t n = chunk * kOutputsEach; n < end; ++n) {
       if (layer.depthwise) {
         RelayoutDepthwise(layer, starts, file, n, storage, corrections);
       } else {

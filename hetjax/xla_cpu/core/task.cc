@@ -41,7 +41,7 @@ void Task::RunBlock(int64_t block) {
     tile_.bias = bias_;
     tile_.activation = a.activation;
   }
-  const int full = tile_.lanes > kBlock ? call_.kernels.wide_tile : call_.kernels.tile;
+  const int full = FullTile(call_.kernels, tile_.lanes);
   int32_t row_class = -1;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
     const int32_t next = call_.rows.of[static_cast<size_t>(y)];
@@ -76,7 +76,7 @@ void Task::SetParts() {
     p.position_bytes = input_->PartBytes(group_, l);
     p.weights = call_.arguments.weights + layer.part_storage(group_, within_, l);
     p.segment->units = static_cast<int32_t>(part.row_units);
-    p.row_weights = p.segment->units * layer.unit(l).lane_bytes * tile_.lanes;
+    p.row_weights = part.row_units * layer.unit(l).lane_bytes * tile_.lanes;
     p.segment->run_bytes = input_->x().size() * p.position_bytes;
   }
   row_class_ = -1;
