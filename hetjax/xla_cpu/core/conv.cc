@@ -94,7 +94,8 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
       pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
   Executor calling_thread;
   Executor& workers = products < kProductsWorthSharing ? calling_thread : executor;
-  const Schedule schedule = PlanTasks(layer, geometry, FullTile(kernels, layer.lanes(0)), workers.threads());
+  const Schedule schedule =
+      PlanTasks(layer, geometry, FullTile(kernels, layer.lanes(0)), workers.threads());
   const TapClasses rows(geometry, 0, layer.kernel_height);
   const TapClasses columns(geometry, 1, layer.kernel_width);
   // Where a task has some of the channels only, values are packed once all tasks are done.
