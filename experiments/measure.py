@@ -68,7 +68,7 @@ def network_rows(
     path = folder / f"{name.replace(' ', '-')}.safetensors"
     size = write_artifact(path, artifact)
     networks[name] = network = runtime.load(path, dataset.image_shape)
-    packed = predict_packed(network, experiment.test_images())
+    packed = predict_packed(network, experiment.images())
     parts = size_breakdown(artifact)
     rows.append(
       {
@@ -94,7 +94,7 @@ def network_rows(
     "overhead_bytes": bytes_ - 4 * sum(s.weights for s in specs.values()),
   }
   rows = [first, *rows]
-  image = jax.device_put(experiment.test_images()[:1])
+  image = jax.device_put(experiment.images()[:1])
   apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
   plain = jax.device_put(plain)
   latency = _latencies(lambda: apply(plain, image), networks, image, seconds=4.0)

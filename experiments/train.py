@@ -9,6 +9,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import report_run
+from hetjax.learn import keep_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, metrics and results.")
@@ -21,6 +22,7 @@ def main(argv):
     raise app.UsageError(f"unexpected arguments {argv[1:]}")
   if flags.FLAGS.verbosity <= logging.INFO:  # orbax tells dozens of lines a checkpoint there
     logging.set_verbosity(logging.WARNING)
+  keep_memory()
   path = _JSON.value or f"{_WORKDIR.value}/results.json"
   report_run.train_and_report(_CONFIG.value.to_dict(), _WORKDIR.value, path)
 

@@ -42,7 +42,11 @@ class LayerOptions:
 
 
 def layer_options(
-  scaled: np.ndarray, palette: Palette, granules: Mapping[int, int], fraction_bits: int
+  scaled: np.ndarray,
+  palette: Palette,
+  granules: Mapping[int, int],
+  fraction_bits: int,
+  whole: bool = False,
 ) -> LayerOptions:
   """All that a layer can contribute to an optimum.
 
@@ -51,6 +55,7 @@ def layer_options(
     palette: Levels of the layer.
     granules: Level -> granule; a level left out has granule 1.
     fraction_bits: See `scaled`.
+    whole: Only options that give all channels one level.
 
   Returns:
     For each reachable sum of levels the counts of least error (of equal ones that with the fewest
@@ -80,6 +85,8 @@ def layer_options(
     # Sums rise with n_mid, so a sum occurs once in a row and plain indexing suffices.
     row = n_high * (high - low) + n_mid * (mid - low)
     better = (ragged + (n_high % grain[0] != 0) <= 1) & (error < best[row])
+    if whole:
+      better &= np.maximum(np.maximum(n_mid, n_low), n_high) == channels
     best[row[better]] = error[better]
     highs[row[better]], mids[row[better]] = n_high, n_mid[better]
   sums = np.flatnonzero(best < _NO_COST)
@@ -123,6 +130,7 @@ def assign(
   mean_bits: float | None,
   by: str = "params",
   granules: Mapping[int, int] | None = None,
+  whole_layers: bool = False,
 ) -> Assignment:
   """The cheapest assignment within the budget; see docs/assignment.md for the rules.
 
@@ -134,6 +142,7 @@ def assign(
     by: Weight of a channel in the budget and in the cost: "params", "macs" or "channels".
     granules: Level -> channels that a level's count must be a multiple of, except for one level per
       layer; a level left out has granule 1.
+    whole_layers: All channels of a layer get one level.
 
   Returns:
     Levels of all layers. Within a layer a channel with more learned bits never has fewer than one
@@ -158,7 +167,7 @@ def assign(
   options = {}
   for name, spec in free.items():
     scaled = np.floor(np.ldexp(learned[name][order[name]], fraction_bits) + 0.5).astype(np.int64)
-    options[name] = layer_options(scaled, spec.palette, granules, fraction_bits)
+    options[name] = layer_options(scaled, spec.palette, granules, fraction_bits, whole_layers)
   if mean_bits is None:
     chosen = [int(np.argmin(options[n].errors)) for n in free]
   else:

@@ -17,6 +17,7 @@ import numpy as np
 from hetjax.core.layers import LayerSpecs
 from hetjax.data import Batches
 from hetjax.learn.checkpoint import Checkpointer
+from hetjax.learn.distillation import Teacher
 from hetjax.learn.metrics import MetricsWriter, Progress
 from hetjax.learn.step import PhaseConfig, TrainState, make_predict, make_train_step
 
@@ -51,6 +52,7 @@ def run_phase(
   batches: Batches,
   loop: LoopConfig,
   *,
+  teacher: Teacher | None = None,
   checkpointer: Checkpointer | None = None,
   metrics_path: str | None = None,
   quiet: bool = False,
@@ -64,6 +66,7 @@ def run_phase(
     start: Makes the state before the first step; called only if there is nothing to resume.
     batches: Data; batch i is a pure function of i.
     loop: Seed and intervals.
+    teacher: Images -> logits to learn from, if the phase distils.
     checkpointer: Where to save and resume, or None to keep nothing.
     metrics_path: JSONL file to log to, or None.
     quiet: No progress on the terminal.
@@ -84,7 +87,7 @@ def run_phase(
   # The step consumes its state: these must be arrays of its own, not views of the caller's.
   state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
   first = int(state.step)
-  step = make_train_step(model, phase, specs)
+  step = make_train_step(model, phase, specs, teacher)
   key = jax.random.fold_in(jax.random.key(loop.seed), _phase_number(phase.name))
   stream = io.StringIO() if quiet else None
   with contextlib.ExitStack() as stack:

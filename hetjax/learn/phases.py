@@ -17,6 +17,7 @@ from hetjax.data import Batches
 from hetjax.learn.assign import assign
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
+from hetjax.learn.distillation import float_teacher
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
 from hetjax.learn.spend import spend_budget
 from hetjax.learn.step import PhaseConfig, TrainState, initial_state
@@ -47,8 +48,22 @@ class Run:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   quiet: bool = False
 
-  def train(self, phase: PhaseConfig, start) -> TrainState:
-    """Runs or resumes `phase`; `start` makes the variables it begins with."""
+  def train(
+    self, phase: PhaseConfig, start, teacher: Mapping[str, Any] | None = None
+  ) -> TrainState:
+    """Runs or resumes `phase`.
+
+    Args:
+      phase: What to train.
+      start: Makes the variables it begins with.
+      teacher: Variables of the float network; read by a phase that distils.
+    """
+    if phase.distillation is None:
+      teach = None
+    elif teacher is None:
+      raise ValueError(f"phase {phase.name!r} distils and needs the float network's variables")
+    else:
+      teach = float_teacher(self.model, teacher)
     with contextlib.ExitStack() as stack:
       checkpointer = metrics_path = None
       if self.workdir is not None:
@@ -62,6 +77,7 @@ class Run:
         lambda: initial_state(phase, start(), self.specs),
         self.batches,
         self.loop,
+        teacher=teach,
         checkpointer=checkpointer,
         metrics_path=metrics_path,
         quiet=self.quiet,
@@ -89,7 +105,7 @@ def search(run: Run, phase: PhaseConfig, trained: Mapping[str, Any]) -> TrainSta
     free = {k: v for k, v in trained.items() if k != "assignment"}
     return calibrate(run.model, free, run.example(), run.specs)
 
-  return run.train(phase, start)
+  return run.train(phase, start, trained)
 
 
 def assign_levels(
@@ -99,16 +115,22 @@ def assign_levels(
   mean_bits: float | None,
   by: str = "params",
   granules: Mapping[int, int] | None = None,
+  whole_layers: bool = False,
 ) -> Assignment:
   """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`."""
+  rules = {"by": by, "granules": granules, "whole_layers": whole_layers}
   bits = jax.device_get(learned_bits(searched["precision"], run.specs))
   if mean_bits is not None:
-    bits = spend_budget(bits, run.specs, mean_bits=mean_bits, by=by, granules=granules)
-  return assign(bits, run.specs, mean_bits=mean_bits, by=by, granules=granules)
+    bits = spend_budget(bits, run.specs, mean_bits=mean_bits, **rules)
+  return assign(bits, run.specs, mean_bits=mean_bits, **rules)
 
 
 def finetune(
-  run: Run, phase: PhaseConfig, trained: Mapping[str, Any], assignment: Assignment
+  run: Run,
+  phase: PhaseConfig,
+  trained: Mapping[str, Any],
+  assignment: Assignment,
+  teacher: Mapping[str, Any] | None = None,
 ) -> TrainState:
   """Straight-through training at fixed levels.
 
@@ -119,6 +141,7 @@ def finetune(
     phase: A phase in mode "quantized".
     trained: Variables of the search, or of the float network for a uniform assignment.
     assignment: The levels.
+    teacher: Variables of the float network, if the phase distils.
   """
 
   def start():
@@ -127,4 +150,4 @@ def finetune(
     fitted = calibrate(run.model, free, run.example(), run.specs)
     return reestimate_batch_stats(run.model, fitted, run.batches, "quantized")
 
-  return run.train(phase, start)
+  return run.train(phase, start, teacher)

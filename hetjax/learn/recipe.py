@@ -12,11 +12,11 @@ import numpy as np
 
 from hetjax import models
 from hetjax import nn as hnn
-from hetjax.core import Assignment
 from hetjax.data import Batches, Dataset, load_dataset
 from hetjax.hardware import load_target
 from hetjax.learn import phases
 from hetjax.learn.budget import Budget
+from hetjax.learn.distillation import Distillation
 from hetjax.learn.loop import LoopConfig, accuracy, predictions
 from hetjax.learn.optimizer import OptimizerConfig
 from hetjax.learn.regularizers import RegularizerConfig
@@ -107,8 +107,13 @@ def _check_fields(what: str, have: Mapping[str, Any], known: Mapping[str, bool])
 def _phase(name: str, mode: str, fields: Mapping[str, Any], **more: Any) -> PhaseConfig:
   fields = dict(fields)
   known = dict.fromkeys((f.name for f in dataclasses.fields(OptimizerConfig)), False)
-  _check_fields(f"phase {name!r}", fields, known | {"steps": True, "label_smoothing": False})
-  own = {k: fields.pop(k) for k in ("steps", "label_smoothing") if k in fields}
+  optional = {"label_smoothing": False, "distillation": False}
+  _check_fields(f"phase {name!r}", fields, known | {"steps": True} | optional)
+  own = {k: fields.pop(k) for k in ("steps", *optional) if k in fields}
+  if own.get("distillation"):
+    known = dict.fromkeys((f.name for f in dataclasses.fields(Distillation)), False)
+    _check_fields(f"distillation of phase {name!r}", own["distillation"], known)
+    own["distillation"] = Distillation(**own["distillation"])
   return PhaseConfig(name=name, mode=mode, optimizer=OptimizerConfig(**fields), **own, **more)
 
 
@@ -147,37 +152,23 @@ class Experiment:
     """Variables of the trained float network."""
     return phases.train_float(self.run, self.recipe.train).variables
 
-  def heterogeneous(self, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables after search, assignment and finetuning, from the float network's."""
-    recipe = self.recipe
-    searched = phases.search(self.run, recipe.search, trained).variables
-    granules = None
-    if recipe.target is not None:
-      granules = {level.bits: level.granule for level in load_target(recipe.target).levels}
-    assignment = phases.assign_levels(
-      self.run, searched, mean_bits=recipe.mean_bits, by=recipe.by, granules=granules
-    )
-    return phases.finetune(self.run, recipe.finetune, searched, assignment).variables
+  def images(self, split: str = "test") -> np.ndarray:
+    """The normalised images of a part of the data, f32[n, h, w, c]."""
+    return self.dataset.normalize(self.dataset.split(split).images)
 
-  def uniform(self, trained: Mapping[str, Any], level: int) -> dict[str, Any]:
-    """Variables of the uniform network, straight-through trained for as many steps as
-    `heterogeneous` takes in search and finetuning together."""
-    steps = self.recipe.search.steps + self.recipe.finetune.steps
-    phase = dataclasses.replace(self.recipe.finetune, name=f"uniform{level}", steps=steps)
-    assignment = Assignment.uniform(self.run.specs, level)
-    return phases.finetune(self.run, phase, trained, assignment).variables
+  def predict(self, variables: Mapping[str, Any], mode: str, split: str = "test") -> np.ndarray:
+    """Predicted classes of a part's images, int32[n]."""
+    return predictions(self.run.model, variables, self.images(split), mode)
 
-  def test_images(self) -> np.ndarray:
-    """The normalised test images, f32[n, h, w, c]."""
-    return self.dataset.normalize(self.dataset.test.images)
+  def accuracy(self, predicted: np.ndarray, split: str = "test") -> float:
+    """Accuracy on a part of the data, in percent."""
+    return accuracy(predicted, self.dataset.split(split).labels)
 
-  def predict(self, variables: Mapping[str, Any], mode: str) -> np.ndarray:
-    """Predicted classes of the test images, int32[n]."""
-    return predictions(self.run.model, variables, self.test_images(), mode)
-
-  def accuracy(self, predicted: np.ndarray) -> float:
-    """Test accuracy in percent."""
-    return accuracy(predicted, self.dataset.test.labels)
+  def with_recipe(self, workdir: str | None = None, **changes: Any) -> Experiment:
+    """The same data and network under a recipe with changed fields, which must not change those."""
+    recipe = dataclasses.replace(self.recipe, **changes)
+    run = dataclasses.replace(self.run, workdir=workdir, settings=_settings(recipe))
+    return dataclasses.replace(self, recipe=recipe, run=run)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

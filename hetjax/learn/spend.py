@@ -21,6 +21,7 @@ def spend_budget(
   mean_bits: float,
   by: str = "params",
   granules: Mapping[int, int] | None = None,
+  whole_layers: bool = False,
 ) -> dict[str, np.ndarray]:
   """Learned bits moved by one common shift up to where their nearest levels exceed the budget.
 
@@ -36,16 +37,18 @@ def spend_budget(
     mean_bits: Budget, as for `assign`.
     by: As for `assign`.
     granules: As for `assign`.
+    whole_layers: As for `assign`.
 
   Returns:
     Layer name -> float64[in_channels]; the bits as they are if their nearest levels already cost
     more than the budget, or if the budget pays for the highest levels everywhere.
   """
+  rules = {"by": by, "granules": granules, "whole_layers": whole_layers}
   values = {name: np.asarray(value, np.float64) for name, value in bits.items()}
 
   def exceeds(shift: float) -> bool:
     moved = {name: value + shift for name, value in values.items()}
-    nearest = assign(moved, specs, mean_bits=None, by=by, granules=granules)
+    nearest = assign(moved, specs, mean_bits=None, **rules)
     return float(network_mean(nearest.bits, specs, by)) > mean_bits
 
   low = 0.0

@@ -17,6 +17,7 @@ from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import learned_bits, mean_bits
 from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
+from hetjax.learn.distillation import Distillation, Teacher, distilled_loss
 from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
 
 
@@ -32,6 +33,9 @@ class PhaseConfig:
     label_smoothing: Of the cross-entropy.
     regularizers: Penalties on the learned bits (search only), summed by name with their weights.
     budget: Budget held by an adaptive multiplier (search only), or None.
+    distillation: What a teacher adds to the loss, or None.
+    granularity: "channel", or "layer" to learn one precision for all channels of a layer (search
+      only).
   """
 
   name: str
@@ -41,8 +45,12 @@ class PhaseConfig:
   label_smoothing: float = 0.05
   regularizers: tuple[regularizers.RegularizerConfig, ...] = ()
   budget: budgets.Budget | None = None
+  distillation: Distillation | None = None
+  granularity: str = "channel"
 
   def __post_init__(self):
+    if self.granularity not in ("channel", "layer"):
+      raise ValueError(f"granularity must be 'channel' or 'layer', got {self.granularity!r}")
     if self.steps < 1:
       raise ValueError(f"steps of phase {self.name!r} must be positive, got {self.steps}")
     if self.mode != "noise" and (self.regularizers or self.budget):
@@ -120,12 +128,20 @@ def bits_penalty(config: PhaseConfig, precision: Any, state: TrainState, specs: 
 
 
 def make_train_step(
-  model: nn.Module, config: PhaseConfig, specs: LayerSpecs
+  model: nn.Module, config: PhaseConfig, specs: LayerSpecs, teacher: Teacher | None = None
 ) -> Callable[[TrainState, Mapping[str, Array], jax.Array], tuple[TrainState, dict[str, Array]]]:
   """The jitted step `(state, batch, phase key) -> (state, metrics)`; it consumes its state.
 
   Randomness is `fold_in(key, step)`, so a resumed run draws what an undisturbed one would have.
+
+  Raises:
+    ValueError: the phase distils and there is no teacher, or the other way round.
   """
+  if (config.distillation is None) != (teacher is None):
+    raise ValueError(
+      f"phase {config.name!r} with distillation {config.distillation} was "
+      f"{'not given a' if teacher is None else 'given a'} teacher"
+    )
   optimizer = make_optimizer(config.optimizer, config.steps)
   searching = config.mode == "noise"
 
@@ -146,6 +162,9 @@ def make_train_step(
     )
     task = jnp.mean(optax.softmax_cross_entropy(logits, targets))
     logs = {"loss": task, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"])}
+    if config.distillation is not None:
+      task = distilled_loss(config.distillation, task, logits, teacher(batch["image"]))
+      logs["distilled_loss"] = task
     penalty = 0.0
     if searching:
       penalty, extra = bits_penalty(config, trainable["precision"], state, specs)
@@ -156,6 +175,10 @@ def make_train_step(
     trainable = {"params": state.params, "precision": state.precision}
     key = jax.random.fold_in(key, state.step)
     grads, (batch_stats, logs) = jax.grad(loss_fn, has_aux=True)(trainable, state, batch, key)
+    if config.granularity == "layer":
+      # Channels that start alike and get one gradient stay alike.
+      share = lambda g: jnp.broadcast_to(jnp.mean(g), g.shape)
+      grads = {**grads, "precision": jax.tree.map(share, grads["precision"])}
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
     trainable = optax.apply_updates(trainable, updates)
     multiplier = state.multiplier

@@ -5,15 +5,18 @@ Layout is NHWC activations, HWIO kernels throughout.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from hetjax import xla_cpu
 from hetjax.core.geometry import Pads, output_size
+from hetjax.xla_cpu.float_conv import FloatConv
 
 FEW_POSITIONS = 9  # output positions up to which patches beat XLA's convolution on CPU
 
@@ -36,8 +39,62 @@ def convolve(
   """2-D convolution by the formulation that is fastest on the platform at hand.
 
   On CPU, XLA's own convolution is slow for depthwise layers, for 1x1 kernels and for small outputs,
-  its gradients above all; `python -m experiments.convolutions` measures by how much.
+  its gradients above all; `python -m experiments.convolutions` measures by how much. A call that is
+  differentiated runs in the CPU engine, forward and backward, where that can be; any other call is
+  XLA's, so that what is not training neither needs the engine nor is sped up by it. In exchange
+  such a convolution has no forward-mode derivative; its gradients have gradients.
   """
+  window = {
+    "strides": tuple(strides),
+    "padding": tuple(map(tuple, padding)),
+    "kernel_dilation": tuple(kernel_dilation),
+  }
+  plain = functools.partial(_convolve, groups=groups, input_dilation=input_dilation, **window)
+  if groups != 1 or input_dilation != (1, 1) or not _engine_differentiates(x, kernel):
+    return plain(x, kernel)
+  return _engine_gradients(plain, FloatConv(x.shape, kernel.shape, **window))(x, kernel)
+
+
+def _engine_differentiates(x: Array, kernel: Array) -> bool:
+  """Whether the CPU engine can compute a convolution of these and its gradients.
+
+  Among several devices XLA's partitioner must see what it is to partition.
+  """
+  return (
+    jax.default_backend() == "cpu"
+    and jax.device_count() == 1
+    and x.dtype == kernel.dtype == jnp.float32
+    and xla_cpu.available()[0]
+  )
+
+
+def _engine_gradients(plain: Callable, conv: FloatConv) -> Callable:
+  """`plain` that, differentiated, is `conv`; second derivatives are XLA's."""
+
+  def with_gradients_of(reference, fast):
+    call = jax.custom_vjp(fast)
+    call.defvjp(lambda *a: (fast(*a), a), lambda kept, g: jax.vjp(reference, *kept)[1](g))
+    return call
+
+  forward = with_gradients_of(plain, conv.forward)
+  zeros = lambda shape: jnp.zeros(shape, jnp.float32)
+  input_gradient = with_gradients_of(
+    lambda g, k: jax.vjp(lambda x: plain(x, k), zeros(conv.image))[1](g)[0], conv.input_gradient
+  )
+  kernel_gradient = with_gradients_of(
+    lambda x, g: jax.vjp(lambda k: plain(x, k), zeros(conv.kernel))[1](g)[0], conv.kernel_gradient
+  )
+  call = jax.custom_vjp(plain)
+  call.defvjp(
+    lambda x, k: (forward(x, k), (x, k)),
+    lambda kept, g: (input_gradient(g, kept[1]), kernel_gradient(kept[0], g)),
+  )
+  return call
+
+
+def _convolve(
+  x: Array, kernel: Array, *, strides, padding, kernel_dilation, groups: int, input_dilation
+) -> Array:
   if jax.default_backend() == "cpu" and input_dilation == (1, 1):
     if is_depthwise(kernel.shape, groups):
       return shifted_depthwise(x, kernel, strides, padding, kernel_dilation)

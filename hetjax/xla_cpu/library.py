@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 LIBRARY_VARIABLE = "HETJAX_CPU_LIBRARY"
-TARGETS = ("hetjax_relayout", "hetjax_quantize_pack", "hetjax_conv")
+TARGETS = ("hetjax_relayout", "hetjax_quantize_pack", "hetjax_conv", "hetjax_float_conv")
 _ERROR_BYTES = 512
 
 

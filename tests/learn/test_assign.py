@@ -249,3 +249,19 @@ def test_weight_rms_baseline_ranks_channels_of_all_groups():
 def test_without_free_layers_the_baselines_hold_the_pinned_levels():
   specs = _specs(_spec("p", 3, 4, pinned=8))
   assert assign_random(specs, 8.0, 0).bits["p"].tolist() == [8, 8, 8]
+
+
+@pytest.mark.parametrize("budget", [1.5, 2.0, 2.7, 3.5, None])
+def test_whole_layers_get_the_best_single_levels_within_the_budget(budget):
+  specs = _specs(_spec("a", 3, 2), _spec("b", 5), _spec("c", 4, 3), _spec("d", 2, levels=(2, 4)))
+  rng = np.random.default_rng(0)
+  bits = {n: rng.uniform(1, 5, s.in_channels) for n, s in specs.items()}
+  got = assign(bits, specs, mean_bits=budget, whole_layers=True).bits
+  assert all(len(set(levels.tolist())) == 1 for levels in got.values())
+  size = sum(s.weights for s in specs.values())
+  costs = []
+  for levels in itertools.product(*(s.palette.levels for s in specs.values())):
+    one = {n: np.full(s.in_channels, p) for (n, s), p in zip(specs.items(), levels, strict=True)}
+    if budget is None or _total(one, specs, "params") <= budget * size:
+      costs.append(_cost(bits, one, specs, "params"))
+  assert _cost(bits, got, specs, "params") == pytest.approx(min(costs), rel=1e-3)

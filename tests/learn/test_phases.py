@@ -20,7 +20,7 @@ class _Stop(Exception):
 class _Peek(phases.Run):
   """A run whose training only shows what it would start from."""
 
-  def train(self, phase, start):
+  def train(self, phase, start, teacher=None):
     raise _Stop(phase, start())
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from hetjax.hardware import load_target, target_names
-from hetjax.learn import phases
+from hetjax.learn.distillation import Distillation
 from hetjax.learn.recipe import Recipe, recipe_of
-from tests.shared import tiny, tiny_config
+from tests.shared import tiny_config
 
 
 def _config(**changes):
@@ -63,28 +62,8 @@ def test_missing_fields_are_named(field):
     recipe_of(config)
 
 
-def test_a_uniform_network_trains_as_long_as_search_and_finetuning(monkeypatch):
-  seen = []
-  monkeypatch.setattr(
-    phases, "finetune", lambda run, phase, trained, assignment: seen.append((phase, assignment))
-    or type("State", (), {"variables": {}})
-  )  # fmt: skip
-  exp = tiny.shared()
-  exp.uniform({}, 2)
-  phase, assignment = seen[0]
-  assert phase.steps == exp.recipe.search.steps + exp.recipe.finetune.steps
-  assert phase.name == "uniform2"
-  for name, spec in exp.run.specs.items():
-    assert set(assignment.bits[name].tolist()) == {spec.pinned_bits or 2}
-
-
-def test_a_target_rules_the_granules(monkeypatch):
-  exp = tiny.experiment(target=target_names()[0])
-  seen = {}
-  monkeypatch.setattr(phases, "search", lambda *_: type("State", (), {"variables": {}}))
-  monkeypatch.setattr(phases, "assign_levels", lambda *_, **options: seen.update(options))
-  monkeypatch.setattr(phases, "finetune", lambda *_: type("State", (), {"variables": {}}))
-  exp.heterogeneous({})
-  assert seen["mean_bits"] == 3.5 and seen["by"] == "params"
-  levels = load_target(target_names()[0]).levels
-  assert seen["granules"] == {level.bits: level.granule for level in levels}
+def test_distillation_is_part_of_a_phase():
+  finetune = _config()["finetune"] | {"distillation": {"weight": 0.5}}
+  assert recipe_of(_config(finetune=finetune)).finetune.distillation == Distillation(0.5, 2.0)
+  with pytest.raises(TypeError, match="distillation of phase 'finetune' has unknown fields"):
+    recipe_of(_config(finetune=finetune | {"distillation": {"temprature": 1}}))

@@ -13,6 +13,7 @@
 #endif
 
 #include "error.h"
+#include "float_kernels.h"
 
 namespace hetjax {
 namespace {
@@ -137,6 +138,16 @@ const Kernels& ActiveKernels() {
   const Kernels* kernels = Find(from_environment.c_str());
   if (kernels == nullptr) RefuseIsa("HETJAX_CPU_ISA", from_environment.c_str());
   return *kernels;
+}
+
+const FloatKernels& ActiveFloatKernels() {
+  const Kernels& kernels = ActiveKernels();
+#ifdef HETJAX_X86
+  if (&kernels != ScalarKernels()) return *Avx2FloatKernels();
+#else
+  (void)kernels;  // read for its check of a forced instruction set
+#endif
+  return *GenericFloatKernels();
 }
 
 }  // namespace hetjax

@@ -1,0 +1,36 @@
+"""Methods at equal epochs on Fashion-MNIST: what learned, heterogeneous precisions are worth.
+
+Expected: at equal file size `heterogeneous` scores above every other method. Choices are made on
+the validation images; `splits` gets "test" for the final table alone.
+Wall time: about 15 minutes a trial on one core.
+Command: python -m experiments.compare --config experiments/configs/compare_fashion_mnist.py \
+  --workdir runs/compare
+"""
+
+import ml_collections
+
+from experiments.configs import fashion_mnist
+
+STEPS_PER_EPOCH = 421
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The configuration; every field can be overridden by --config.FIELD=VALUE."""
+  config = fashion_mnist.get_config()
+  config.batch_size = 128
+  config.train.steps = 12 * STEPS_PER_EPOCH
+  config.search.steps = 4 * STEPS_PER_EPOCH
+  config.finetune.steps = 8 * STEPS_PER_EPOCH
+  config.splits = ("valid",)
+  learned = ("heterogeneous", "layerwise", "random", "weight_rms")
+  config.trials = (
+    {"method": "float32"},
+    *({"method": "uniform", "mean_bits": bits} for bits in (4.0, 2.0, 1.0)),
+    *(
+      {"method": method, "mean_bits": bits, "by": by}
+      for by in ("params", "macs")
+      for bits in (2.0, 1.6)
+      for method in learned
+    ),
+  )
+  return config

@@ -1,0 +1,215 @@
+"""One trial of a comparison: a method at a budget with a seed, from configuration to result."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import measure
+from hetjax import models, runtime
+from hetjax.core.precision import mean_bits
+from hetjax.learn import methods
+from hetjax.learn.loop import accuracy
+from hetjax.learn.recipe import Experiment, recipe_of
+from hetjax.nn.packing import artifact_of, float_variables
+from hetjax.pack import float32_bytes, size_breakdown, write_artifact
+from hetjax.report import write_json
+
+FLOAT = "float32"
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """What to train.
+
+  Attributes:
+    method: A name of `hetjax.learn.methods.METHODS`, or "float32" for the network to compare with,
+      trained in float mode for as many steps as any other method takes in all.
+    seed: Of everything random.
+    mean_bits: Budget of the method.
+    by: What the budget's mean is weighted by.
+    options: Changed fields of the configuration, "phase.field" -> value, with a label in front of
+      them in the trial's name.
+    label: Of the options.
+  """
+
+  method: str
+  seed: int = 0
+  mean_bits: float = 2.0
+  by: str = "params"
+  options: tuple[tuple[str, Any], ...] = ()
+  label: str = ""
+
+  @property
+  def name(self) -> str:
+    """Unique within a comparison; names files."""
+    parts = [self.method, *([self.label] if self.label else [])]
+    if self.method != FLOAT:
+      parts += [f"{self.mean_bits:g}", self.by]
+    return "-".join([*parts, f"seed{self.seed}"])
+
+
+def configured(config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+  """The recipe's configuration with what the trial changes.
+
+  Raises:
+    KeyError: an option names a field of no phase.
+  """
+  config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+  config |= {"seed": trial.seed, "mean_bits": trial.mean_bits, "by": trial.by}
+  for path, value in trial.options:
+    *phase, field = path.split(".")
+    node = config
+    for part in phase:
+      node = node[part]
+    node[field] = value
+  return config
+
+
+def run_trial(
+  config: Mapping[str, Any], trial: Trial, workdir: Path, splits: Sequence[str]
+) -> dict[str, Any]:
+  """Trains a trial, or resumes it, packs the network and scores the packed file.
+
+  All trials of a seed whose float phase is configured alike share one float network.
+
+  Args:
+    config: Configuration of a recipe.
+    trial: What to train.
+    workdir: Folder of checkpoints and packed files of the whole comparison.
+    splits: Parts of the data to score; choices are made without "test" among them.
+
+  Returns:
+    A JSON-able row.
+  """
+  config = configured(config, trial)
+  recipe = recipe_of(config)
+  if trial.method == FLOAT:
+    steps = recipe.train.steps + recipe.search.steps + recipe.finetune.steps
+    recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=steps))
+    experiment = Experiment.create(recipe, str(workdir / trial.name))
+    variables = float_variables(experiment.train_float(), experiment.run.specs)
+    size = float32_bytes(variables)
+    return _row(experiment, trial, splits, size) | {
+      "accuracy": {s: _accuracy(experiment, variables, "float", s) for s in splits},
+    }
+  experiment = Experiment.create(recipe, str(workdir / f"start-seed{trial.seed}"))
+  trained = _shared_start(experiment)
+  experiment = experiment.with_recipe(str(workdir / trial.name))
+  variables = methods.train(trial.method, experiment, trained)
+  return _packed_row(experiment, trial, variables, workdir, splits)
+
+
+def _shared_start(experiment: Experiment) -> dict[str, Any]:
+  """The float network; its settings are those of its own phase, so that trials may share it."""
+  recipe = experiment.recipe
+  settings = dataclasses.asdict(recipe.train) | {
+    "data": recipe.data,
+    "model": recipe.model,
+    "model_config": dict(recipe.model_config),
+    "batch_size": recipe.batch_size,
+    "seed": recipe.seed,
+  }
+  run = dataclasses.replace(experiment.run, settings=_plain(settings))
+  return dataclasses.replace(experiment, run=run).train_float()
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {k: _plain(v) for k, v in value.items()}
+  return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _accuracy(experiment: Experiment, variables, mode: str, split: str) -> float:
+  return experiment.accuracy(experiment.predict(variables, mode, split), split)
+
+
+def _row(experiment: Experiment, trial: Trial, splits: Sequence[str], size: int) -> dict[str, Any]:
+  recipe, run = experiment.recipe, experiment.run
+  steps = recipe.train.steps
+  if trial.method != FLOAT:
+    steps += recipe.search.steps + recipe.finetune.steps
+  return {
+    "name": trial.name,
+    "method": trial.method,
+    "label": trial.label,
+    "seed": trial.seed,
+    "splits": list(splits),
+    "epochs": steps / run.batches.steps_per_epoch,
+    "file_bytes": size,
+  }
+
+
+def _packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, splits) -> dict:
+  run, dataset = experiment.run, experiment.dataset
+  artifact = artifact_of(
+    models.name_of(run.model), models.config_of(run.model), variables, run.specs
+  )
+  path = workdir / f"{trial.name}.safetensors"
+  size = write_artifact(path, artifact)
+  network = runtime.load(path, dataset.image_shape)
+  scores, unlike = {}, 0
+  for split in splits:
+    packed = measure.predict_packed(network, experiment.images(split))
+    unlike += int(np.sum(packed != experiment.predict(variables, "quantized", split)))
+    scores[split] = accuracy(packed, dataset.split(split).labels)
+  float_bytes = float32_bytes(float_variables(variables, run.specs))
+  bits = artifact.assignment.bits
+  return _row(experiment, trial, splits, size) | {
+    "accuracy": scores,
+    "disagreements": unlike,
+    "budget": {"mean_bits": trial.mean_bits, "by": trial.by},
+    "mean_bits": float(mean_bits(bits, run.specs)),
+    "mean_bits_macs": float(mean_bits(bits, run.specs, "macs")),
+    "compression": float_bytes / size,
+    "float_bytes": float_bytes,
+    "sizes": size_breakdown(artifact),
+    "channels": {n: {str(p): c for p, c in artifact.assignment.counts(n).items()} for n in bits},
+  }
+
+
+def run_all(
+  config: Mapping[str, Any],
+  trials: Sequence[Trial],
+  workdir: Path,
+  results: Path,
+  splits: Sequence[str],
+) -> list[str]:
+  """Runs the trials that have no result yet; one that fails is reported and does not stop the rest.
+
+  Args:
+    config: Configuration of a recipe.
+    trials: What to train.
+    workdir: Folder of checkpoints and packed files.
+    results: Folder of the results, one `NAME.json` each.
+    splits: See `run_trial`.
+
+  Returns:
+    Names of the trials that failed.
+  """
+  failed = []
+  for trial in trials:
+    path = results / f"{trial.name}.json"
+    if path.exists():
+      continue
+    begun = time.monotonic()
+    try:
+      row = run_trial(config, trial, workdir, splits)
+    except Exception:  # whatever it is, the other trials may do
+      _log.exception("trial %s failed", trial.name)
+      failed.append(trial.name)
+      continue
+    seconds = time.monotonic() - begun
+    settings = configured(config, trial)
+    write_json(path, [row], seed=trial.seed, config=settings, seconds=seconds)
+    print(
+      f"{trial.name}: {row['accuracy']}, {row['file_bytes']} bytes, {seconds:.0f} s", flush=True
+    )
+  return failed

@@ -1,0 +1,129 @@
+"""Ways to a network of few bits, all from one float network in the same number of steps.
+
+A method is a function `(experiment, trained) -> variables` with an assignment, `trained` being the
+float network's variables. What it may spend is `recipe.mean_bits` by `recipe.by`; steps are those
+of search and finetune together. To add one, write the function and name it in `METHODS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from hetjax.core import Assignment
+from hetjax.core.precision import get_path
+from hetjax.hardware import load_target
+from hetjax.learn import baselines, phases
+from hetjax.learn.recipe import Experiment
+
+Variables = Mapping[str, Any]
+Method = Callable[[Experiment, Variables], Variables]
+
+
+def _granules(experiment: Experiment) -> dict[int, int] | None:
+  target = experiment.recipe.target
+  if target is None:
+    return None
+  return {level.bits: level.granule for level in load_target(target).levels}
+
+
+def _searched(experiment: Experiment, trained: Variables, granularity: str) -> Variables:
+  recipe, run = experiment.recipe, experiment.run
+  search = dataclasses.replace(recipe.search, granularity=granularity)
+  searched = phases.search(run, search, trained).variables
+  assignment = phases.assign_levels(
+    run,
+    searched,
+    mean_bits=recipe.mean_bits,
+    by=recipe.by,
+    granules=_granules(experiment),
+    whole_layers=granularity == "layer",
+  )
+  return phases.finetune(run, recipe.finetune, searched, assignment, trained).variables
+
+
+def heterogeneous(experiment: Experiment, trained: Variables) -> Variables:
+  """Bits learned per input channel: search, assignment, finetuning."""
+  return _searched(experiment, trained, "channel")
+
+
+def layerwise(experiment: Experiment, trained: Variables) -> Variables:
+  """Bits learned per layer, otherwise as `heterogeneous`."""
+  return _searched(experiment, trained, "layer")
+
+
+def _finetuned(experiment: Experiment, trained: Variables, assignment: Assignment) -> Variables:
+  """Straight-through training for as many steps as search and finetuning take together."""
+  recipe = experiment.recipe
+  phase = dataclasses.replace(recipe.finetune, steps=recipe.search.steps + recipe.finetune.steps)
+  return phases.finetune(experiment.run, phase, trained, assignment, trained).variables
+
+
+def uniform(experiment: Experiment, trained: Variables) -> Variables:
+  """One level for all layers that are not pinned: the highest of the palette within the budget.
+
+  Raises:
+    ValueError: even the lowest level exceeds the budget.
+  """
+  return _finetuned(experiment, trained, uniform_assignment(experiment))
+
+
+def uniform_assignment(experiment: Experiment) -> Assignment:
+  """See `uniform`; here the budget is that of the free layers alone, pinned ones come on top.
+
+  A uniform network of p bits then belongs to the budget of p bits, as it is named.
+  """
+  specs, budget = experiment.run.specs, experiment.recipe.mean_bits
+  levels = {p for s in specs.values() if s.pinned_bits is None for p in s.palette.levels}
+  within = [p for p in levels if p <= budget]
+  if not within:
+    raise ValueError(f"mean_bits must be at least {min(levels)}, the lowest level, got {budget}")
+  return Assignment.uniform(specs, max(within))
+
+
+def random(experiment: Experiment, trained: Variables) -> Variables:
+  """Levels by chance under the budget."""
+  recipe = experiment.recipe
+  assignment = baselines.assign_random(
+    experiment.run.specs,
+    recipe.mean_bits,
+    recipe.seed,
+    by=recipe.by,
+    granules=_granules(experiment),
+  )
+  return _finetuned(experiment, trained, assignment)
+
+
+def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
+  """More bits to channels with larger weights under the budget."""
+  recipe, specs = experiment.recipe, experiment.run.specs
+  layers = {name: get_path(trained["params"], name) for name in specs}
+  kernels = {name: layer["kernel"] * layer["alpha"] for name, layer in layers.items()}
+  assignment = baselines.assign_by_weight_rms(
+    kernels, specs, recipe.mean_bits, by=recipe.by, granules=_granules(experiment)
+  )
+  return _finetuned(experiment, trained, assignment)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+  {
+    "heterogeneous": heterogeneous,
+    "layerwise": layerwise,
+    "random": random,
+    "uniform": uniform,
+    "weight_rms": weight_rms,
+  }
+)
+
+
+def train(method: str, experiment: Experiment, trained: Variables) -> Variables:
+  """Variables of the network that a method makes of a float network.
+
+  Raises:
+    ValueError: an unknown method.
+  """
+  if method not in METHODS:
+    raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
+  return METHODS[method](experiment, trained)

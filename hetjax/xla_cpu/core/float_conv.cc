@@ -1,0 +1,291 @@
+#include "float_conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "error.h"
+#include "float_kernels.h"
+#include "scratch.h"
+
+namespace hetjax {
+namespace {
+
+// As an offset: negative, whatever offset of the other axis is added.
+constexpr int64_t kOutside = -(int64_t{1} << 60);
+constexpr int64_t kTasksPerThread = 4;
+// Pixels over which a tile of a kernel's gradient runs: enough to make up for loading its sums, few
+// enough that the next tile finds them in the first-level cache.
+constexpr int64_t kOuterPixels = 128;
+
+int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Which source positions an axis's target positions read, tap by tap.
+struct Axis {
+  int64_t targets, taps, sources;
+  std::vector<int64_t> offset;  // [targets][taps] floats from the image's start, or kOutside
+
+  const int64_t* of(int64_t target) const {
+    return offset.data() + static_cast<size_t>(target * taps);
+  }
+};
+
+// Outputs read inputs, or for the gradient of the input, inputs read outputs; `depth` channels each.
+Axis AxisOf(const FloatConv& conv, int axis, bool inputs_read, int64_t depth) {
+  const Geometry& g = conv.geometry;
+  const int64_t kernel = axis == 0 ? conv.kernel_height : conv.kernel_width;
+  const int64_t input = axis == 0 ? g.height : g.width;
+  const int64_t output = g.Output(axis, kernel);
+  Axis a = {inputs_read ? input : output, kernel, inputs_read ? output : input, {}};
+  a.offset.assign(static_cast<size_t>(a.targets * kernel), kOutside);
+  const int64_t across = inputs_read ? conv.output_width() : g.width;
+  const int64_t step = axis == 0 ? across * depth : depth;
+  for (int64_t y = 0; y < output; ++y) {
+    for (int64_t tap = 0; tap < kernel; ++tap) {
+      const int64_t x = y * g.stride[axis] - g.pad_low[axis] + tap * g.dilation[axis];
+      if (x < 0 || x >= input) continue;
+      const int64_t target = inputs_read ? x : y;
+      a.offset[static_cast<size_t>(target * kernel + tap)] = (inputs_read ? y : x) * step;
+    }
+  }
+  return a;
+}
+
+// Positions of an axis, those that read through the same taps side by side.
+std::vector<int64_t> OrderOf(const Axis& axis, int64_t phases) {
+  std::vector<int64_t> order;
+  for (int64_t phase = 0; phase < std::min(phases, axis.targets); ++phase) {
+    for (int64_t i = phase; i < axis.targets; i += phases) order.push_back(i);
+  }
+  return order;
+}
+
+// Weights in the order of FloatGather: [block of lanes][tap][channels][lanes of whole vectors].
+struct Panels {
+  int64_t blocks, channels, taps, outputs, vector_lanes;
+  int64_t vectors(int64_t block) const {
+    const int64_t all = Ceil(outputs, vector_lanes);
+    return all / blocks + (block < all % blocks ? 1 : 0);
+  }
+  int64_t first_vector(int64_t block) const {
+    const int64_t all = Ceil(outputs, vector_lanes);
+    return all / blocks * block + std::min(block, all % blocks);
+  }
+  int64_t floats() const { return Ceil(outputs, vector_lanes) * vector_lanes * taps * channels; }
+  const float* tap(const float* panels, int64_t block, int64_t tap) const {
+    return panels + (first_vector(block) * taps + tap * vectors(block)) * channels * vector_lanes;
+  }
+};
+
+Panels PanelsOf(int64_t taps, int64_t channels, int64_t outputs, int64_t vector_lanes) {
+  const int64_t blocks = Ceil(Ceil(outputs, vector_lanes), kFloatVectors);
+  return {blocks, channels, taps, outputs, vector_lanes};
+}
+
+// kernel [taps][channels][outputs], or with is_transposed [taps][outputs][channels].
+void FillPanels(const Panels& p, const float* kernel, bool is_transposed, float* to) {
+  for (int64_t block = 0; block < p.blocks; ++block) {
+    const int64_t first = p.first_vector(block) * p.vector_lanes;
+    const int64_t lanes = p.vectors(block) * p.vector_lanes;
+    for (int64_t tap = 0; tap < p.taps; ++tap) {
+      const float* from = kernel + tap * p.channels * p.outputs;
+      for (int64_t c = 0; c < p.channels; ++c) {
+        for (int64_t n = first; n < first + lanes; ++n) {
+          *to++ = n >= p.outputs ? 0.0f
+                                 : from[is_transposed ? n * p.channels + c : c * p.outputs + n];
+        }
+      }
+    }
+  }
+}
+
+struct GatherProblem {
+  Axis y, x;
+  int64_t phases[2];
+  int64_t batch;
+  Panels panels;
+  const float* weights;
+  const float* source;  // [batch][y.sources][x.sources][channels]
+  float* out;           // [batch][y.targets][x.targets][outputs]
+};
+
+// Targets first .. last - 1 in the order of phases, image after image.
+void GatherRange(const GatherProblem& p, const std::vector<int64_t>& ys,
+                 const std::vector<int64_t>& xs, int64_t first, int64_t last, const float* zeros,
+                 const float** sources, const float** weights, int64_t* used,
+                 const FloatKernels& kernels) {
+  const int64_t area = p.y.targets * p.x.targets;
+  const int64_t channels = p.panels.channels, outputs = p.panels.outputs;
+  for (int64_t begin = first; begin < last; begin += kFloatPixels) {
+    FloatGather t = {};
+    t.channels = channels;
+    t.pixels = static_cast<int32_t>(std::min<int64_t>(kFloatPixels, last - begin));
+    const int64_t *rows[kFloatPixels], *columns[kFloatPixels];
+    const float* image[kFloatPixels];
+    float* out[kFloatPixels];
+    for (int i = 0; i < kFloatPixels; ++i) {
+      // Pixels beyond the last are the last once more.
+      const int64_t at = std::min(begin + i, last - 1);
+      const int64_t b = at / area, in_image = at % area;
+      const int64_t y = ys[static_cast<size_t>(in_image / p.x.targets)];
+      const int64_t x = xs[static_cast<size_t>(in_image % p.x.targets)];
+      rows[i] = p.y.of(y);
+      columns[i] = p.x.of(x);
+      image[i] = p.source + b * p.y.sources * p.x.sources * channels;
+      out[i] = p.out + ((b * p.y.targets + y) * p.x.targets + x) * outputs;
+    }
+    for (int64_t ky = 0; ky < p.y.taps; ++ky) {
+      for (int64_t kx = 0; kx < p.x.taps; ++kx) {
+        const float** to = sources + t.taps * kFloatPixels;
+        bool any = false;
+        for (int i = 0; i < kFloatPixels; ++i) {
+          const int64_t offset = rows[i][ky] + columns[i][kx];
+          to[i] = offset >= 0 ? image[i] + offset : zeros;
+          any |= offset >= 0;
+        }
+        if (any) used[t.taps++] = ky * p.x.taps + kx;
+      }
+    }
+    t.sources = sources;
+    t.weights = weights;
+    for (int64_t block = 0; block < p.panels.blocks; ++block) {
+      const int64_t lane = p.panels.first_vector(block) * p.panels.vector_lanes;
+      t.vectors = static_cast<int32_t>(p.panels.vectors(block));
+      t.lanes = std::min(t.vectors * p.panels.vector_lanes, outputs - lane);
+      for (int64_t k = 0; k < t.taps; ++k) {
+        weights[k] = p.panels.tap(p.weights, block, used[k]);
+      }
+      for (int i = 0; i < kFloatPixels; ++i) t.out[i] = out[i] + lane;
+      kernels.gather(t);
+    }
+  }
+}
+
+void RunGather(const GatherProblem& p, const FloatKernels& kernels, Executor& executor) {
+  const std::vector<int64_t> ys = OrderOf(p.y, p.phases[0]), xs = OrderOf(p.x, p.phases[1]);
+  const int64_t targets = p.batch * p.y.targets * p.x.targets;
+  if (targets == 0 || p.panels.outputs == 0) return;
+  const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
+  const int64_t size = Ceil(Ceil(targets, wanted), kFloatPixels) * kFloatPixels;
+  const int64_t taps = p.panels.taps;
+  executor.Run(Ceil(targets, size), [&](int64_t task) {
+    const auto carve = [&](Carver carver, float** zeros, const float*** sources,
+                           const float*** weights, int64_t** used) {
+      *zeros = carver.Take<float>(p.panels.channels);
+      *sources = carver.Take<const float*>(taps * kFloatPixels);
+      *weights = carver.Take<const float*>(taps);
+      *used = carver.Take<int64_t>(taps);
+      return carver.used();
+    };
+    float* zeros;
+    const float **sources, **weights;
+    int64_t* used;
+    const int64_t bytes = carve(Carver(), &zeros, &sources, &weights, &used);
+    carve(Carver(TaskScratch(bytes)), &zeros, &sources, &weights, &used);
+    std::fill_n(zeros, p.panels.channels, 0.0f);
+    GatherRange(p, ys, xs, task * size, std::min(targets, (task + 1) * size), zeros, sources,
+                weights, used, kernels);
+  });
+}
+
+// Outputs of an axis for which a tap lies inside the image.
+void ValidRange(const Axis& axis, int64_t tap, int64_t* first, int64_t* last) {
+  *first = 0;
+  while (*first < axis.targets && axis.of(*first)[tap] < 0) ++*first;
+  *last = axis.targets;
+  while (*last > *first && axis.of(*last - 1)[tap] < 0) --*last;
+}
+
+}  // namespace
+
+void FloatConv::Check() const {
+  geometry.Check();
+  CheckRange("kernel height", kernel_height, 1, kMaxExtent);
+  CheckRange("kernel width", kernel_width, 1, kMaxExtent);
+  CheckRange("channels", channels, 0, kMaxExtent);
+  CheckRange("outputs", outputs, 0, kMaxExtent);
+  const auto bytes = [&](const char* name, int64_t height, int64_t width, int64_t depth) {
+    CheckedProduct(name, CheckedProduct(name, geometry.batch, height),
+                   CheckedProduct(name, width, 4 * depth));
+  };
+  bytes("image", geometry.height, geometry.width, channels);
+  bytes("output", output_height(), output_width(), outputs);
+  CheckedProduct("kernel", CheckedProduct("kernel", kernel_height, kernel_width),
+                 CheckedProduct("kernel", channels + 64, 4 * (outputs + 64)));
+}
+
+void FloatForward(const FloatConv& conv, const float* x, const float* kernel, float* y,
+                  Executor& executor) {
+  const FloatKernels& kernels = ActiveFloatKernels();
+  const Panels panels =
+      PanelsOf(conv.taps(), conv.channels, conv.outputs, kernels.vector_lanes);
+  float* weights = reinterpret_cast<float*>(CallScratch(panels.floats() * 4 + 1));
+  FillPanels(panels, kernel, false, weights);
+  RunGather({AxisOf(conv, 0, false, conv.channels), AxisOf(conv, 1, false, conv.channels), {1, 1}, conv.geometry.batch, panels,
+             weights, x, y},
+            kernels, executor);
+}
+
+void FloatInputGradient(const FloatConv& conv, const float* y_gradient, const float* kernel,
+                        float* x_gradient, Executor& executor) {
+  const FloatKernels& kernels = ActiveFloatKernels();
+  const Panels panels =
+      PanelsOf(conv.taps(), conv.outputs, conv.channels, kernels.vector_lanes);
+  float* weights = reinterpret_cast<float*>(CallScratch(panels.floats() * 4 + 1));
+  FillPanels(panels, kernel, true, weights);
+  RunGather({AxisOf(conv, 0, true, conv.outputs), AxisOf(conv, 1, true, conv.outputs),
+             {conv.geometry.stride[0], conv.geometry.stride[1]}, conv.geometry.batch, panels,
+             weights, y_gradient, x_gradient},
+            kernels, executor);
+}
+
+void FloatKernelGradient(const FloatConv& conv, const float* x, const float* y_gradient,
+                         float* kernel_gradient, Executor& executor) {
+  const FloatKernels& kernels = ActiveFloatKernels();
+  const Geometry& g = conv.geometry;
+  const int64_t channels = conv.channels, outputs = conv.outputs;
+  std::fill_n(kernel_gradient, conv.taps() * channels * outputs, 0.0f);
+  const Axis rows = AxisOf(conv, 0, false, channels), columns = AxisOf(conv, 1, false, channels);
+  const int64_t block = kFloatVectors * kernels.vector_lanes;
+  const int64_t groups = Ceil(channels, kFloatChannels);
+  const int64_t area = std::max<int64_t>(1, rows.targets * columns.targets);
+  const int64_t images = Ceil(kOuterPixels, area);
+  // A pair of tap and channels is one task's alone, so no two threads add to the same sum.
+  const int64_t pairs = conv.taps() * groups;
+  const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
+  const int64_t size = std::max<int64_t>(1, Ceil(pairs, wanted));
+  executor.Run(Ceil(pairs, size), [&](int64_t task) {
+    for (int64_t image = 0; image < g.batch; image += images) {
+      for (int64_t pair = task * size; pair < std::min(pairs, (task + 1) * size); ++pair) {
+        const int64_t tap = pair / groups, c = pair % groups * kFloatChannels;
+        const int64_t ky = tap / conv.kernel_width, kx = tap % conv.kernel_width;
+        int64_t y, y_end, left, right;
+        ValidRange(rows, ky, &y, &y_end);
+        ValidRange(columns, kx, &left, &right);
+        if (y == y_end || left == right) continue;
+        FloatOuter t = {};
+        t.images = std::min(images, g.batch - image);
+        t.rows = y_end - y;
+        t.pixels = right - left;
+        t.x_pixel = g.stride[1] * channels;
+        t.x_row = g.stride[0] * g.width * channels;
+        t.x_image = g.height * g.width * channels;
+        t.x = x + image * t.x_image + rows.of(y)[ky] + columns.of(left)[kx] + c;
+        t.gradient_pixel = outputs;
+        t.gradient_row = columns.targets * outputs;
+        t.gradient_image = area * outputs;
+        t.channels = static_cast<int32_t>(std::min<int64_t>(kFloatChannels, channels - c));
+        t.out_channel = outputs;
+        for (int64_t n = 0; n < outputs; n += block) {
+          t.gradient = y_gradient + image * t.gradient_image +
+                       (y * columns.targets + left) * outputs + n;
+          t.lanes = std::min(block, outputs - n);
+          t.out = kernel_gradient + (tap * channels + c) * outputs + n;
+          kernels.outer(t);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace hetjax

@@ -1,0 +1,53 @@
+// Inner loops of float32 convolutions. Plain data only, for the reason that kernels.h gives.
+#ifndef HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
+#define HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
+
+#include <cstdint>
+
+namespace hetjax {
+
+// 6 x 2 sums, 2 vectors and a factor are 15 registers. 4 x 3 would load less but need all 16, and
+// compilers then spill a sum within the loop, which costs half the speed.
+constexpr int kFloatPixels = 6;    // of a tile of sums over taps and channels
+constexpr int kFloatChannels = 6;  // of a tile of sums over pixels
+constexpr int kFloatVectors = 2;   // of lanes, at most, of any tile
+
+// out[i][n] = sum over taps and channels of sources[tap][i][c] * weights[tap][c][n]
+struct FloatGather {
+  int64_t taps, channels;
+  const float* const* sources;  // [taps][kFloatPixels]
+  const float* const* weights;  // [taps]: [channels][vectors of lanes]
+  int32_t vectors;
+  int64_t lanes;                // to be written, at most those of the vectors
+  int32_t pixels;               // to be written
+  float* out[kFloatPixels];
+};
+
+// out[c][n] += sum over images, rows and pixels of x[..][c] * gradient[..][n]
+struct FloatOuter {
+  int64_t images, rows, pixels;
+  const float* x;
+  const float* gradient;
+  int64_t x_image, x_row, x_pixel;                       // floats from one to the next
+  int64_t gradient_image, gradient_row, gradient_pixel;
+  int32_t channels;                                      // at most kFloatChannels
+  int64_t lanes;  // at most those of kFloatVectors vectors
+  float* out;
+  int64_t out_channel;
+};
+
+struct FloatKernels {
+  int32_t vector_lanes;
+  void (*gather)(const FloatGather&);
+  void (*outer)(const FloatOuter&);
+};
+
+const FloatKernels* GenericFloatKernels();
+const FloatKernels* Avx2FloatKernels();  // where the build has it
+
+// Those that go with ActiveKernels().
+const FloatKernels& ActiveFloatKernels();
+
+}  // namespace hetjax
+
+#endif  // HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_

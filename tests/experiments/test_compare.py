@@ -1,0 +1,136 @@
+"""Comparisons: every method in equal epochs, each trial a result file that is not made twice."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import compare, trials
+from hetjax.learn import methods
+from hetjax.learn.recipe import Experiment
+from tests.shared import tiny_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config():
+  settings = tiny_config.get_config()
+  settings.data = "synthetic"
+  for phase in ("train", "search", "finetune"):
+    settings[phase].steps = 2
+    settings[phase].warmup_steps = 1
+  return settings.to_dict()
+
+
+@pytest.fixture(scope="module")
+def compared(config, tmp_path_factory):
+  """Folder of one comparison of all methods, and its rows by method."""
+  folder = tmp_path_factory.mktemp("compare")
+  wanted = [
+    trials.Trial(method, mean_bits=4.0 if method == "uniform" else 3.5)
+    for method in (trials.FLOAT, *methods.METHODS)
+  ]
+  assert trials.run_all(config, wanted, folder, folder / "results", ("valid",)) == []
+  rows = {}
+  for trial in wanted:
+    record = json.loads((folder / "results" / f"{trial.name}.json").read_text())
+    assert record["provenance"]["seed"] == 0 and record["config"]["mean_bits"] == trial.mean_bits
+    rows[trial.method] = record["rows"][0]
+  return folder, wanted, rows
+
+
+def test_all_methods_take_the_same_epochs_and_run_packed_as_they_trained(compared):
+  _, _, rows = compared
+  assert len({row["epochs"] for row in rows.values()}) == 1
+  assert all(row.get("disagreements", 0) == 0 for row in rows.values())
+  assert all(set(row["accuracy"]) == {"valid"} for row in rows.values())
+  assert rows["float32"]["file_bytes"] == rows["heterogeneous"]["float_bytes"]
+
+
+def test_methods_keep_the_budget_and_layerwise_gives_a_layer_one_level(compared):
+  _, _, rows = compared
+  for method in ("heterogeneous", "layerwise", "random", "weight_rms"):
+    assert rows[method]["mean_bits"] <= 3.5, method
+  assert all(len(counts) == 1 for counts in rows["layerwise"]["channels"].values())
+  assert all(len(counts) == 1 for counts in rows["uniform"]["channels"].values())
+  assert any(len(counts) > 1 for counts in rows["random"]["channels"].values())
+
+
+def test_a_trial_with_a_result_is_not_trained_again(compared, config, monkeypatch):
+  folder, wanted, _ = compared
+  monkeypatch.setattr(trials, "run_trial", lambda *_: pytest.fail("trained again"))
+  assert trials.run_all(config, wanted, folder, folder / "results", ("valid",)) == []
+
+
+def test_a_trial_that_fails_does_not_stop_the_others(config, tmp_path, monkeypatch):
+  done = []
+
+  def run(config, trial, *_):
+    if trial.seed == 0:
+      raise FloatingPointError("loss is nan")
+    done.append(trial.seed)
+    return {"accuracy": {}, "file_bytes": 1}
+
+  monkeypatch.setattr(trials, "run_trial", run)
+  wanted = [trials.Trial("uniform", seed) for seed in (0, 1)]
+  assert trials.run_all(config, wanted, tmp_path, tmp_path, ()) == ["uniform-2-params-seed0"]
+  assert done == [1] and not (tmp_path / "uniform-2-params-seed0.json").exists()
+
+
+def test_options_change_the_configuration_of_one_trial(config):
+  trial = trials.Trial(
+    "heterogeneous", 3, options=(("finetune.steps", 7), ("batch_size", 8)), label="short"
+  )
+  changed = trials.configured(config, trial)
+  assert (changed["finetune"]["steps"], changed["batch_size"], changed["seed"]) == (7, 8, 3)
+  assert config["finetune"]["steps"] == 2
+  assert trial.name == "heterogeneous-short-2-params-seed3"
+  with pytest.raises(KeyError, match="finetun"):
+    trials.configured(config, trials.Trial("uniform", options=(("finetun.steps", 7),)))
+
+
+def test_shards_are_a_partition():
+  names = list("abcdefg")
+  parts = [compare.shard(names, f"{i}/3") for i in range(3)]
+  assert sorted(itertools.chain(*parts)) == names
+  for text in ("3/3", "0", "a/b", "0/0", "-1/2"):
+    with pytest.raises(ValueError, match="shard must be I/N"):
+      compare.shard(names, text)
+
+
+def test_unknown_methods_and_budgets_below_every_level_are_refused(config):
+  experiment = Experiment.create(trials.recipe_of(config), quiet=True)
+  with pytest.raises(ValueError, match=r"method must be one of \['heterogeneous', 'layerwise'"):
+    methods.train("best", experiment, {})
+  for budget, level in ((1.0, 1), (3.9, 2), (9.0, 4)):
+    spending = experiment.with_recipe(mean_bits=budget)
+    found = methods.uniform_assignment(spending).bits["stage0_block0/conv1"]
+    assert np.unique(found).tolist() == [level]
+  palette = {"model_config": config["model_config"] | {"palette": (2, 4)}}
+  experiment = Experiment.create(
+    trials.recipe_of(config | palette | {"mean_bits": 1.5}), quiet=True
+  )
+  with pytest.raises(ValueError, match=r"mean_bits must be at least 2, the lowest level, got 1.5"):
+    methods.uniform(experiment, {})
+
+
+def test_the_command_prints_the_table_of_what_there_is(tmp_path):
+  path = tmp_path / "config.py"
+  path.write_text(
+    "from tests.shared import tiny_config\n"
+    "def get_config():\n"
+    "  config = tiny_config.get_config()\n"
+    "  config.data = 'synthetic'\n"
+    "  config.splits = ('valid',)\n"
+    "  config.trials = ({'method': 'uniform', 'mean_bits': 2.0},)\n"
+    "  return config\n"
+  )
+  command = [sys.executable, "-m", "experiments.compare", "--config", path]
+  command += ["--workdir", tmp_path / "work"]
+  out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+  assert "uniform-2-params-seed0" in out.splitlines()[-1] and "valid %" in out

@@ -1,0 +1,73 @@
+"""What each method hands to the phases. tests/experiments/test_compare.py trains by all of them."""
+
+import numpy as np
+import pytest
+
+from hetjax.hardware import load_target, target_names
+from hetjax.learn import methods, phases
+from tests.shared import tiny
+
+STATE = type("State", (), {"variables": {}})
+
+
+@pytest.fixture
+def finetuned(monkeypatch):
+  """Phase and assignment of every finetuning, which does not take place."""
+  seen = []
+
+  def record(run, phase, trained, assignment, teacher):
+    assert teacher is trained
+    seen.append((phase, assignment))
+    return STATE
+
+  monkeypatch.setattr(phases, "finetune", record)
+  return seen
+
+
+@pytest.mark.parametrize("method", ["random", "uniform", "weight_rms"])
+def test_what_is_not_searched_is_finetuned_for_longer(finetuned, method):
+  exp = tiny.experiment()
+  methods.train(method, exp, tiny.start_variables(exp))
+  phase, assignment = finetuned[0]
+  assert phase.steps == exp.recipe.search.steps + exp.recipe.finetune.steps
+  assert set(assignment.bits) == set(exp.run.specs)
+
+
+def test_a_uniform_network_has_one_level_but_for_pinned_layers(finetuned):
+  exp = tiny.experiment(mean_bits=2.0)
+  methods.uniform(exp, {})
+  for name, spec in exp.run.specs.items():
+    assert set(finetuned[0][1].bits[name].tolist()) == {spec.pinned_bits or 2}
+
+
+def test_larger_weights_get_more_bits(finetuned):
+  exp = tiny.experiment()
+  variables = tiny.start_variables(exp)
+  layer = variables["params"]["stage0_block0"]["conv1"]
+  kernel = np.array(layer["kernel"])
+  kernel[:, :, 2] *= 100
+  changed = {**variables["params"]["stage0_block0"], "conv1": {**layer, "kernel": kernel}}
+  params = {**variables["params"], "stage0_block0": changed}
+  methods.weight_rms(exp, {**variables, "params": params})
+  assert finetuned[0][1].bits["stage0_block0/conv1"][2] == 4
+
+
+@pytest.mark.parametrize(
+  "method, granularity", [("heterogeneous", "channel"), ("layerwise", "layer")]
+)
+def test_a_search_obeys_budget_and_target(monkeypatch, method, granularity):
+  exp = tiny.experiment(target=target_names()[0])
+  seen = {}
+
+  def search(run, phase, trained):
+    seen["granularity"] = phase.granularity
+    return STATE
+
+  monkeypatch.setattr(phases, "search", search)
+  monkeypatch.setattr(phases, "assign_levels", lambda *_, **options: seen.update(options))
+  monkeypatch.setattr(phases, "finetune", lambda *_: STATE)
+  methods.train(method, exp, {})
+  assert seen["granularity"] == granularity and seen["whole_layers"] == (granularity == "layer")
+  assert seen["mean_bits"] == 3.5 and seen["by"] == "params"
+  levels = load_target(target_names()[0]).levels
+  assert seen["granules"] == {level.bits: level.granule for level in levels}
