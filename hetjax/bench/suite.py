@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hetjax.bench import calibrate, layers, limits, matvec, networks, profile, sweep
+from hetjax.bench import calibrate, layers, limits, matvec, networks, profile, sweep, training
 from hetjax.bench.peers import PEERS
 from hetjax.bench.rows import Row
 from hetjax.bench.workloads import CONVS, MATVECS, MIXES
@@ -50,6 +50,9 @@ BENCHMARKS = {
     "Networks with random weights, batch 1", networks.COLUMNS, 10.0, _NETWORKS, ("network",)
   ),
   "profile": Benchmark("Packed networks by layer", profile.COLUMNS, 5.0, _NETWORKS),
+  "training": Benchmark(
+    "Steps of training", training.COLUMNS, 20.0, _named(training.WORKLOADS), ("network",)
+  ),
   "calibrate": Benchmark("Time per layer, measured and predicted", calibrate.COLUMNS, 0.15),
 }
 _FIRST_MIX_ONLY = ("sweep", "networks", "profile")
@@ -76,7 +79,7 @@ def arguments(benchmark: str, options: Mapping[str, Any]) -> dict[str, Any]:
     found["specs"] = chosen("only", BENCHMARKS[benchmark].problems, options.get("only"))
   if benchmark in ("layers", "matvec", "networks"):
     found["peers"] = chosen("peers", _named(PEERS), options.get("peers"))
-  if benchmark not in ("limits", "calibrate"):
+  if benchmark not in ("limits", "calibrate", "training"):
     mixes = chosen("mixes", {mix: mix for mix in MIXES}, options.get("mixes"))
     all_by_default = options.get("mixes") is not None or benchmark not in _FIRST_MIX_ONLY
     found["mixes"] = mixes if all_by_default else mixes[:1]
@@ -111,5 +114,6 @@ def run(
     "matvec": matvec,
     "networks": networks,
     "profile": profile,
+    "training": training,
   }
   return modules[benchmark].measure(threads, **found), {}

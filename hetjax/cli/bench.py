@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     p.add_argument("--seconds", type=float, help=f"per problem, {benchmark.seconds} if not given")
     if benchmark.problems:
       p.add_argument("--only", type=_list, help="problems whose names contain one of these texts")
+    if benchmark.problems and name != "training":
       p.add_argument("--mixes", type=_list, help="mixes whose names contain one of these texts")
       p.add_argument("--peers", type=_list, help="peers by parts of their names; '' for none")
     for variant in (v for v, base in _VARIANTS.items() if base == name):

@@ -9,10 +9,9 @@ arithmetic that uses it.
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, UInt32
 
 _GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: spreads consecutive counters
@@ -35,7 +34,13 @@ def uniform_noise(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, ...]:
     float32 of `shape`, multiples of 2^-23.
   """
   words = jax.random.key_data(key).reshape(-1).astype(jnp.uint32)
-  counter = jnp.arange(math.prod(shape), dtype=jnp.uint32) * jnp.uint32(_GOLDEN)
+  # A counter of every element, counted axis by axis: XLA's loops over axes are fast, those over a
+  # reshaped index are not.
+  counter, stride = jnp.uint32(0), _GOLDEN
+  for axis in reversed(range(len(shape))):
+    steps = lax.broadcasted_iota(jnp.uint32, shape, axis)
+    counter = counter + steps * jnp.uint32(stride & 0xFFFFFFFF)
+    stride *= shape[axis]
   bits = _mix(_mix(counter + words[0]) ^ words[-1])
   centered = (bits >> 8).astype(jnp.int32) - (1 << 23)
-  return (centered.astype(jnp.float32) * jnp.float32(2.0**-23)).reshape(shape)
+  return centered.astype(jnp.float32) * jnp.float32(2.0**-23)

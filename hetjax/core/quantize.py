@@ -142,6 +142,44 @@ def _straight_through_bwd(signed, pull_back, residuals, g):
 straight_through.defvjp(_straight_through_fwd, _straight_through_bwd)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _inject_noise(x, sigma, noise, signed):
+  return _clip(x, sigma, signed) + jnp.where((x > 0) | signed, sigma * noise, 0.0)
+
+
+def _clip(x, sigma, signed: bool):
+  top = grid_top(sigma, signed)
+  return jnp.clip(x, -top if signed else 0.0, top)
+
+
+def _inject_noise_fwd(x, sigma, noise, signed):
+  noisy = _inject_noise(x, sigma, noise, signed)
+  return noisy, (x, sigma, noisy)
+
+
+def _inject_noise_bwd(signed, residuals, g):
+  # The noise is read off the result, which the layer keeps anyway: to draw it anew, or to keep it,
+  # would cost more than the layer's own arithmetic.
+  x, sigma, noisy = residuals
+  top = grid_top(sigma, signed)
+  low = -top if signed else jnp.zeros_like(top)
+  added = g * (noisy - _clip(x, sigma, signed))
+  slope = 1.0 if signed else 2.0  # of -top in sigma
+  beyond = jnp.where(x > top, -slope, jnp.where(x < low, slope, 0.0) if signed else 0.0) * g
+  d_sigma = _sum_to(added, sigma.shape) / sigma + _sum_to(beyond, sigma.shape)
+  return jnp.where((x > low) & (x < top), g, 0.0), d_sigma, None
+
+
+_inject_noise.defvjp(_inject_noise_fwd, _inject_noise_bwd)
+
+
+def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+  """Sums over the axes along which an array of `shape` was broadcast to that of `x`."""
+  lead = x.ndim - len(shape)
+  ones = tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
+  return jnp.sum(x, axis=(*range(lead), *ones)).reshape(shape)
+
+
 def inject_noise(
   x: Float[Array, "*n"], sigma: Float[Array, "*c"], noise: Float[Array, "*n"], *, signed: bool
 ) -> Float[Array, "*n"]:
@@ -157,8 +195,4 @@ def inject_noise(
     Noisy values. An unsigned value that clips to zero stays an exact zero: it is on every grid, its
     rounding error is none.
   """
-  top = grid_top(sigma, signed)
-  if signed:
-    return jnp.clip(x, -top, top) + sigma * noise
-  clipped = jnp.minimum(jax.nn.relu(x), top)
-  return jnp.where(x > 0, clipped + sigma * noise, 0.0)
+  return _inject_noise(x, sigma, noise, signed)
