@@ -46,7 +46,7 @@ def network_rows(
   quantized: Mapping[str, Mapping[str, Any]],
   folder: str,
 ) -> list[dict[str, Any]]:
-  """Packs every network, runs the files, and describes each in a row.
+  """Makes every network slim, packs it, runs the file, and describes it in a row.
 
   Args:
     experiment: The recipe they were trained by.
@@ -63,7 +63,8 @@ def network_rows(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   rows, networks = [], {}
-  for name, variables in quantized.items():
+  for name, trained_variables in quantized.items():
+    variables = hnn.slim(model, trained_variables, experiment.images()[:1])
     artifact = artifact_of(models.name_of(model), models.config_of(model), variables, specs)
     path = folder / f"{name.replace(' ', '-')}.safetensors"
     size = write_artifact(path, artifact)

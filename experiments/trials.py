@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import measure
 from hetjax import models, runtime
+from hetjax import nn as hnn
 from hetjax.core.precision import mean_bits
 from hetjax.learn import methods
 from hetjax.learn.loop import accuracy
@@ -149,6 +150,7 @@ def _row(experiment: Experiment, trial: Trial, splits: Sequence[str], size: int)
 
 def _packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, splits) -> dict:
   run, dataset = experiment.run, experiment.dataset
+  variables = hnn.slim(run.model, variables, run.example()[:1])
   artifact = artifact_of(
     models.name_of(run.model), models.config_of(run.model), variables, run.specs
   )

@@ -3,6 +3,7 @@
 from hetjax.nn.layers import Conv, Dense
 from hetjax.nn.packing import artifact_of, pack_variables, prepare, variables_of
 from hetjax.nn.quantized import MODES, QuantizedLayer
+from hetjax.nn.slim import slim
 from hetjax.nn.trace import layer_specs
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
   "layer_specs",
   "pack_variables",
   "prepare",
+  "slim",
   "variables_of",
 ]

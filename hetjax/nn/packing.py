@@ -13,7 +13,14 @@ from hetjax import ops
 from hetjax.core import Assignment, quantize
 from hetjax.core.layers import LayerSpec, LayerSpecs
 from hetjax.core.precision import get_path, set_path
-from hetjax.pack import Artifact, ChannelLayout, PackedLayer, check_accumulator, pack_weights
+from hetjax.pack import (
+  Artifact,
+  ChannelLayout,
+  PackedLayer,
+  check_accumulator,
+  narrow,
+  pack_weights,
+)
 
 Variables = Mapping[str, Any]
 _LAYER_PARAMS = ("kernel", "bias", "alpha", "beta")
@@ -71,9 +78,10 @@ def packed_collection_entry(layer: PackedLayer) -> dict[str, Any]:
   quantized mode, so both modes round alike.
   """
   unit = np.float32(layer.spec.palette.unit(layer.spec.signed))
-  scale = layer.alpha * layer.beta * unit
-  bias = np.zeros_like(scale) if layer.bias is None else layer.bias
-  inv_beta = np.float32(1.0) / layer.beta
+  alpha, beta = np.asarray(layer.alpha, np.float32), np.asarray(layer.beta, np.float32)
+  scale = alpha * beta * unit
+  bias = np.zeros_like(scale) if layer.bias is None else np.asarray(layer.bias, np.float32)
+  inv_beta = np.float32(1.0) / beta
   return {"weights": layer.weights, "scale": scale, "bias": bias, "inv_beta": inv_beta}
 
 
@@ -130,18 +138,24 @@ def prepare(variables: Variables, implementation: str | None = None) -> dict[str
 def artifact_of(
   model_name: str, model_config: Mapping[str, Any], variables: Variables, specs: LayerSpecs
 ) -> Artifact:
-  """The artifact of trained variables; `pack.write_artifact` stores it."""
-  return Artifact(
-    model_name=model_name,
-    model_config=dict(model_config),
-    layers=pack_layers(variables, specs),
-    tensors={k: np.asarray(v, np.float32) for k, v in other_leaves(variables, specs).items()},
+  """The artifact of trained variables; `pack.write_artifact` stores it.
+
+  Leaves that half precision holds exactly take half the bytes: see `slim`.
+  """
+  return narrow(
+    Artifact(
+      model_name=model_name,
+      model_config=dict(model_config),
+      layers=pack_layers(variables, specs),
+      tensors={k: np.asarray(v, np.float32) for k, v in other_leaves(variables, specs).items()},
+    )
   )
 
 
 def variables_of(artifact: Artifact) -> dict[str, Any]:
   """Variables for packed mode of an artifact."""
-  return _variables(artifact.layers, artifact.tensors)
+  others = {path: np.asarray(value, np.float32) for path, value in artifact.tensors.items()}
+  return _variables(artifact.layers, others)
 
 
 def float_variables(variables: Variables, specs: LayerSpecs) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from hetjax.pack.activations import pack_activations, unpack_activations
 from hetjax.pack.artifact import Artifact, PackedLayer
 from hetjax.pack.errors import ArtifactError
 from hetjax.pack.layout import ChannelLayout
+from hetjax.pack.narrow import narrow
 from hetjax.pack.reader import from_bytes, map_artifact, read_artifact
 from hetjax.pack.sizes import float32_file_bytes
 from hetjax.pack.weights import PackedWeights, pack_weights, unpack_weights, weight_bytes
@@ -22,6 +23,7 @@ __all__ = [
   "float32_file_bytes",
   "from_bytes",
   "map_artifact",
+  "narrow",
   "pack_activations",
   "pack_weights",
   "read_artifact",

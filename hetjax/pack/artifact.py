@@ -17,6 +17,7 @@ from hetjax.pack.weights import PackedWeights, first_nonzero_pad, unpack_weights
 
 COLLECTIONS = ("params", "batch_stats")
 KINDS = ("conv", "dense")
+FLOATS = (np.float32, np.float16)
 MAX_NAME = 512
 _LEAST_SCALE = np.finfo(np.float32).tiny  # smaller ones have no finite reciprocal or flush to 0
 
@@ -31,6 +32,8 @@ class PackedLayer:
     alpha: float32[N], the weights' scale per output channel, positive.
     beta: float32[], the input activations' scale, positive.
     bias: float32[N], or None for a layer without.
+
+  All three may be float16, which takes half the bytes in a file; see `narrow`.
   """
 
   spec: LayerSpec
@@ -53,8 +56,8 @@ class Artifact:
     model_name: Name of the model's constructor.
     model_config: Its arguments, a JSON object (tuples come back as lists).
     layers: Layer name -> quantized layer, in the model's order.
-    tensors: The other float32 leaves by "/"-joined path with its collection, "params/..." or
-      "batch_stats/...": norms, embeddings.
+    tensors: The other leaves, float32 or float16, by "/"-joined path with its collection,
+      "params/..." or "batch_stats/...": norms, embeddings.
     hetjax_version: Version of hetjax that packed it.
   """
 
@@ -107,7 +110,7 @@ def check_artifact(artifact: Artifact) -> None:
       raise ArtifactError(f"tensor {path!r}: expected a path in one of {COLLECTIONS}")
     if rest in artifact.layers or any(a in artifact.layers for a in _ancestors(rest)):
       raise ArtifactError(f"tensor {path!r}: belongs to a quantized layer")
-    _check_float32(value, None, f"tensor {path!r}")
+    _check_floats(value, None, f"tensor {path!r}")
 
 
 def _ancestors(path: str) -> list[str]:
@@ -188,18 +191,21 @@ def _check_layer(name: str, layer: PackedLayer) -> None:
         f"layer {name!r} codes: accumulator must stay within {INT32_MAX}, can reach {bound}"
       )
   outputs = (spec.out_channels,)
-  _check_float32(layer.alpha, outputs, f"layer {name!r} alpha", _LEAST_SCALE)
-  _check_float32(layer.beta, (), f"layer {name!r} beta", _LEAST_SCALE)
+  _check_floats(layer.alpha, outputs, f"layer {name!r} alpha", _LEAST_SCALE)
+  _check_floats(layer.beta, (), f"layer {name!r} beta", _LEAST_SCALE)
   if layer.bias is not None:
-    _check_float32(layer.bias, outputs, f"layer {name!r} bias")
+    _check_floats(layer.bias, outputs, f"layer {name!r} bias")
+  leaves = [leaf for leaf in (layer.alpha, layer.beta, layer.bias) if leaf is not None]
+  if len({leaf.dtype for leaf in leaves}) > 1:
+    raise ArtifactError(f"layer {name!r}: alpha, beta and bias must all be float32 or all float16")
 
 
-def _check_float32(
+def _check_floats(
   value: Any, shape: tuple[int, ...] | None, where: str, least: np.float32 | None = None
 ) -> None:
   value = np.asarray(value)
-  if value.dtype != np.float32 or (shape is not None and value.shape != shape):
-    expected = "float32" + ("" if shape is None else str(list(shape)))
+  if value.dtype not in FLOATS or (shape is not None and value.shape != shape):
+    expected = "float32 or float16" + ("" if shape is None else str(list(shape)))
     raise ArtifactError(f"{where}: expected {expected}, got {value.dtype}{list(value.shape)}")
   if value.size == 0:
     raise ArtifactError(f"{where}: expected at least one number, got shape {list(value.shape)}")

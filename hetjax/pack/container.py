@@ -1,4 +1,4 @@
-"""The safetensors container of an artifact: three tensors, one metadata string, one digest.
+"""The safetensors container of an artifact: three or four tensors, metadata and a digest.
 
 Written with the safetensors library. Read here, because a reader of untrusted files must check
 every number before it uses it and say which one is wrong; the checks are at least the library's.
@@ -21,12 +21,20 @@ Data = bytes | mmap.mmap  # a whole file
 METADATA_KEY = "hetjax"
 MAX_HEADER_BYTES = 16 << 20
 TENSORS = {"bits": ("U8", 1), "codes": ("U8", 1), "float32": ("F32", 4)}
+HALF = "float16"  # a fourth tensor, of files of version 2
+_ALL = TENSORS | {HALF: ("F16", 2)}
 NO_DIGEST = "0" * 64
 _LENGTH_BYTES = 8
 _ESCAPED_DIGEST = b'\\"digest\\":\\"' + NO_DIGEST.encode()
 
 
-def join(metadata: str, codes: np.ndarray, bits: np.ndarray, float32: np.ndarray) -> bytes:
+def join(
+  metadata: str,
+  codes: np.ndarray,
+  bits: np.ndarray,
+  float32: np.ndarray,
+  float16: np.ndarray | None = None,
+) -> bytes:
   """Serialises and signs.
 
   Args:
@@ -34,11 +42,14 @@ def join(metadata: str, codes: np.ndarray, bits: np.ndarray, float32: np.ndarray
     codes: uint8[n].
     bits: uint8[n].
     float32: float32[n].
+    float16: float16[n], or None for a file without that tensor.
 
   Returns:
     The file; equal arguments give equal bytes.
   """
   tensors = {"bits": bits, "codes": codes, "float32": float32}
+  if float16 is not None:
+    tensors[HALF] = float16
   data = safetensors.numpy.save(tensors, metadata={METADATA_KEY: metadata})
   at = data.index(_ESCAPED_DIGEST) + len(_ESCAPED_DIGEST) - len(NO_DIGEST)
   digest = hashlib.sha256(data).hexdigest().encode()
@@ -49,10 +60,10 @@ def split(data: Data) -> tuple[str, dict[str, np.ndarray]]:
   """Takes a container apart; the inverse of `join` except for the digest, which stays.
 
   Returns:
-    The metadata text and the tensors: read-only uint8[n] views of `data` and one float32[n] copy.
+    The metadata text and the tensors: read-only uint8[n] views of `data`, copies of the floats.
 
   Raises:
-    ArtifactError: anything but the three tensors, tiling the file to its last byte.
+    ArtifactError: anything but the three or four tensors, tiling the file to its last byte.
   """
   header = _header(data)
   start = _LENGTH_BYTES + header_bytes(data)
@@ -62,7 +73,7 @@ def split(data: Data) -> tuple[str, dict[str, np.ndarray]]:
     raise ArtifactError(f"header: __metadata__ must hold the one key {METADATA_KEY!r}")
   if not isinstance(metadata[METADATA_KEY], str):
     raise ArtifactError("header: the metadata must be a string")
-  if set(header) != set(TENSORS):
+  if set(header) - {HALF} != set(TENSORS):
     raise ArtifactError(f"header: tensors must be {sorted(TENSORS)}, got {sorted(header)}")
   spans = {name: _span(name, entry, size) for name, entry in header.items()}
   end = 0
@@ -76,8 +87,9 @@ def split(data: Data) -> tuple[str, dict[str, np.ndarray]]:
   tensors = {}
   for name, (low, high) in spans.items():
     raw = np.frombuffer(data, np.uint8, high - low, start + low)
-    # A copy, for a header of odd length leaves the floats unaligned.
-    tensors[name] = raw if name != "float32" else np.array(raw).view("<f4").astype(np.float32)
+    # Copies, for a header of odd length leaves the floats unaligned.
+    views = {"float32": "<f4", HALF: "<f2"}
+    tensors[name] = np.array(raw).view(views[name]) if name in views else raw
   return metadata[METADATA_KEY], tensors
 
 
@@ -139,7 +151,7 @@ def _span(name: str, entry: Any, size: int) -> tuple[int, int]:
   """Offsets of a tensor within the data, of which there are `size` bytes."""
   if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
     raise ArtifactError(f"tensor {name!r}: expected dtype, shape and data_offsets")
-  dtype, width = TENSORS[name]
+  dtype, width = _ALL[name]
   if entry["dtype"] != dtype:
     raise ArtifactError(f"tensor {name!r}: expected dtype {dtype}, got {entry['dtype']!r}")
   shape, offsets = entry["shape"], entry["data_offsets"]

@@ -1,10 +1,12 @@
-"""The JSON header of an artifact, version 1 (docs/artifact.md): text <-> checked values."""
+"""The JSON header of an artifact (docs/artifact.md): text <-> checked values."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from hetjax.core.layers import LayerSpec
 from hetjax.core.palette import Palette
@@ -13,13 +15,48 @@ from hetjax.pack.artifact import check_path, check_spec
 from hetjax.pack.container import NO_DIGEST
 from hetjax.pack.errors import ArtifactError
 
-VERSION = 1
+VERSION = 2
+FIRST_VERSION = 1  # written where no leaf is half precision
 INDEX_BITS = 2  # of a channel's level in its palette, which has at most three
 MAX_RANK = 8
 MAX_CHANNELS = 1 << 20
+_MOST_HALF = float(np.finfo(np.float16).max)
 _TOP = {"version", "digest", "hetjax", "model", "config", "palette", "layers", "tensors"}
 _LAYER = {"name", "kernel", "positions"}
 _LAYER_OPTIONAL = {"groups", "palette", "signed", "pinned", "kind", "bias"}
+_HALF_LAYER = "half"  # optional too, from version 2 on
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerEntry:
+  """A quantized layer in the header.
+
+  Attributes:
+    spec: Its static description.
+    bias: Whether it has a bias.
+    half: Whether its scales and bias are float16.
+  """
+
+  spec: LayerSpec
+  bias: bool
+  half: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorEntry:
+  """Another leaf in the header.
+
+  Attributes:
+    path: Its path.
+    shape: Its shape.
+    half: Whether it is float16.
+    value: What all of its numbers are, which then are not stored; None if they are. Half only.
+  """
+
+  path: str
+  shape: tuple[int, ...]
+  half: bool = False
+  value: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +67,20 @@ class Header:
     hetjax: Version of hetjax that wrote the file.
     model: The model's name.
     config: The model's configuration, a JSON object.
-    layers: The quantized layers and whether each has a bias, in the order of their data.
-    tensors: Path and shape of the other leaves, in the order of their data.
+    layers: The quantized layers, in the order of their data.
+    tensors: The other leaves, in the order of their data.
   """
 
   hetjax: str
   model: str
   config: Mapping[str, Any]
-  layers: tuple[tuple[LayerSpec, bool], ...]
-  tensors: tuple[tuple[str, tuple[int, ...]], ...]
+  layers: tuple[LayerEntry, ...]
+  tensors: tuple[TensorEntry, ...]
+
+  @property
+  def has_half(self) -> bool:
+    """Whether any leaf is half precision, which takes version 2."""
+    return any(entry.half for entry in (*self.layers, *self.tensors))
 
 
 def sorted_paths(paths: Mapping[str, Any]) -> list[str]:
@@ -54,16 +96,16 @@ def dump(header: Header) -> str:
   """
   config = _sorted(dict(header.config))
   strict_json.dumps(config, "config")
-  palettes = [spec.palette.levels for spec, _ in header.layers]
+  palettes = [entry.spec.palette.levels for entry in header.layers]
   palette = max(palettes, key=palettes.count) if palettes else Palette().levels
   out = {
-    "version": VERSION,
+    "version": VERSION if header.has_half else FIRST_VERSION,
     "digest": NO_DIGEST,
     "hetjax": header.hetjax,
     "model": header.model,
     "config": config,
     "palette": palette,
-    "layers": [_layer_object(spec, bias, palette) for spec, bias in header.layers],
+    "layers": [_layer_object(entry, palette) for entry in header.layers],
     "tensors": _tree(header.tensors),
   }
   return strict_json.dumps(out, "header")
@@ -93,16 +135,19 @@ def parse(text: str) -> tuple[Header, Any]:
     raise ArtifactError(f"config: expected a JSON object, got {type(top['config']).__name__}")
   if not isinstance(top["layers"], list):
     raise ArtifactError(f"layers: expected a list, got {type(top['layers']).__name__}")
-  layers = tuple(_layer(entry, i, palette) for i, entry in enumerate(top["layers"]))
+  layers = tuple(_layer(entry, i, palette, version) for i, entry in enumerate(top["layers"]))
   seen: set[str] = set()
-  for spec, _ in layers:
-    if spec.name in seen:
-      raise ArtifactError(f"layers: names must be unique, got {spec.name!r} twice")
-    seen.add(spec.name)
+  for name in (entry.spec.name for entry in layers):
+    if name in seen:
+      raise ArtifactError(f"layers: names must be unique, got {name!r} twice")
+    seen.add(name)
   if not isinstance(top["tensors"], dict):
     raise ArtifactError(f"tensors: expected a JSON object, got {type(top['tensors']).__name__}")
-  tensors = tuple(_leaves(top["tensors"], "")) if top["tensors"] else ()
-  return Header(top["hetjax"], top["model"], top["config"], layers, tensors), top["digest"]
+  tensors = tuple(_leaves(top["tensors"], "", version)) if top["tensors"] else ()
+  header = Header(top["hetjax"], top["model"], top["config"], layers, tensors)
+  if version > FIRST_VERSION and not header.has_half:
+    raise ArtifactError(f"version: expected {FIRST_VERSION} without half precision, got {version}")
+  return header, top["digest"]
 
 
 def _sorted(value: Any) -> Any:
@@ -111,7 +156,8 @@ def _sorted(value: Any) -> Any:
   return [_sorted(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _layer_object(spec: LayerSpec, bias: bool, palette: tuple[int, ...]) -> dict[str, Any]:
+def _layer_object(entry: LayerEntry, palette: tuple[int, ...]) -> dict[str, Any]:
+  spec = entry.spec
   out: dict[str, Any] = {
     "name": spec.name,
     "kernel": spec.kernel_shape,
@@ -123,14 +169,16 @@ def _layer_object(spec: LayerSpec, bias: bool, palette: tuple[int, ...]) -> dict
     "signed": (spec.signed, False),
     "pinned": (spec.pinned_bits, None),
     "kind": (spec.kind, "conv"),
-    "bias": (bias, False),
+    "bias": (entry.bias, False),
+    _HALF_LAYER: (entry.half, False),
   }
   return out | {key: value for key, (value, default) in optional.items() if value != default}
 
 
-def _tree(tensors: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, Any]:
+def _tree(tensors: tuple[TensorEntry, ...]) -> dict[str, Any]:
   root: dict[str, Any] = {}
-  for path, shape in tensors:
+  for entry in tensors:
+    path, sizes = entry.path, list(entry.shape)
     *parents, leaf = path.split("/")
     node = root
     for part in parents:
@@ -139,11 +187,12 @@ def _tree(tensors: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, Any]:
         raise ArtifactError(f"tensor {path!r}: its path runs through another tensor")
     if leaf in node:
       raise ArtifactError(f"tensor {path!r}: other tensors' paths run through it")
-    node[leaf] = list(shape)
+    stored = [sizes] if entry.value is None else [sizes, entry.value]
+    node[leaf] = stored if entry.half else sizes
   return root
 
 
-def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _leaves(tree: dict[str, Any], prefix: str, version: int) -> Iterator[TensorEntry]:
   if not tree:
     raise ArtifactError(f"tensors: expected entries under {prefix!r}, got none")
   for key, value in tree.items():
@@ -152,14 +201,30 @@ def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int,
       raise ArtifactError(f"tensors: keys must not contain '/', got {key!r}")
     path = f"{prefix}/{key}" if prefix else key
     if isinstance(value, dict):
-      yield from _leaves(value, path)
+      yield from _leaves(value, path, version)
     else:
-      yield path, _sizes(value, f"tensor {path!r}", MAX_RANK)
+      yield _leaf(path, value, version)
 
 
-def _layer(entry: Any, index: int, palette: Palette) -> tuple[LayerSpec, bool]:
+def _leaf(path: str, value: Any, version: int) -> TensorEntry:
+  where = f"tensor {path!r}"
+  is_half = isinstance(value, list) and len(value) in (1, 2) and isinstance(value[0], list)
+  if version == FIRST_VERSION or not is_half:
+    return TensorEntry(path, _sizes(value, where, MAX_RANK))
+  shape = _sizes(value[0], where, MAX_RANK)
+  if len(value) == 1:
+    return TensorEntry(path, shape, half=True)
+  number = value[1]
+  exact = type(number) in (int, float) and abs(number) <= _MOST_HALF
+  if not exact or float(np.float16(number)) != number:
+    raise ArtifactError(f"{where}: expected a number of half precision, got {number!r:.80}")
+  return TensorEntry(path, shape, half=True, value=float(number))
+
+
+def _layer(entry: Any, index: int, palette: Palette, version: int) -> LayerEntry:
   where = f"layers[{index}]"
-  _keys(entry, where, _LAYER, _LAYER_OPTIONAL)
+  half = set() if version == FIRST_VERSION else {_HALF_LAYER}
+  _keys(entry, where, _LAYER, _LAYER_OPTIONAL | half)
   check_path(entry["name"], f"{where} name")
   where = f"layer {entry['name']!r}"
   kernel = _sizes(entry["kernel"], f"{where} kernel", 4)
@@ -181,7 +246,8 @@ def _layer(entry: Any, index: int, palette: Palette) -> tuple[LayerSpec, bool]:
   check_spec(spec)
   if spec.in_channels > MAX_CHANNELS:
     raise ArtifactError(f"{where}: expected up to {MAX_CHANNELS} channels, got {spec.in_channels}")
-  return spec, _boolean(entry.get("bias", False), f"{where} bias")
+  bias = _boolean(entry.get("bias", False), f"{where} bias")
+  return LayerEntry(spec, bias, _boolean(entry.get(_HALF_LAYER, False), f"{where} half"))
 
 
 def _palette(value: Any, where: str) -> Palette:

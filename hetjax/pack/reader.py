@@ -18,6 +18,8 @@ from hetjax.pack.header import INDEX_BITS, parse
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights, weight_bytes
 
+MAX_CONSTANTS = 1 << 22  # numbers that a file may ask for without holding them
+
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
   """Reads an artifact file into memory.
@@ -105,23 +107,37 @@ def _parse(data: container.Data) -> Artifact:
   metadata, tensors = container.split(data)
   header, digest = parse(metadata)
   container.check_digest(data, digest)
+  if header.has_half != (container.HALF in tensors):
+    raise ArtifactError(
+      f"header: expected {'a' if header.has_half else 'no'} tensor {container.HALF!r}"
+    )
   codes, bits, floats = (_Stream(n, tensors[n]) for n in ("codes", "bits", "float32"))
+  half = _Stream(container.HALF, tensors.get(container.HALF, np.zeros(0, np.float16)))
   layers = {}
-  for spec, has_bias in header.layers:
+  for entry in header.layers:
+    spec = entry.spec
     weights = _weights(spec, codes, bits)
     outputs, where = spec.out_channels, f"layer {spec.name!r}"
+    stream = half if entry.half else floats
     layers[spec.name] = PackedLayer(
       spec,
       weights,
-      alpha=floats.take(outputs, f"{where} alpha"),
-      beta=floats.take(1, f"{where} beta").reshape(()),
-      bias=floats.take(outputs, f"{where} bias") if has_bias else None,
+      alpha=stream.take(outputs, f"{where} alpha"),
+      beta=stream.take(1, f"{where} beta").reshape(()),
+      bias=stream.take(outputs, f"{where} bias") if entry.bias else None,
     )
-  leaves = {
-    path: floats.take(math.prod(shape), f"tensor {path!r}").reshape(shape)
-    for path, shape in header.tensors
-  }
-  for stream in (codes, bits, floats):
+  leaves, room = {}, MAX_CONSTANTS
+  for entry in header.tensors:
+    count, where = math.prod(entry.shape), f"tensor {entry.path!r}"
+    if entry.value is None:
+      stream = half if entry.half else floats
+      leaves[entry.path] = stream.take(count, where).reshape(entry.shape)
+      continue
+    room -= count
+    if room < 0:
+      raise ArtifactError(f"{where}: expected up to {MAX_CONSTANTS} constants in all")
+    leaves[entry.path] = np.full(entry.shape, entry.value, np.float16)
+  for stream in (codes, bits, floats, half):
     stream.finish()
   artifact = Artifact(header.model, header.config, layers, leaves, header.hetjax)
   check_artifact(artifact)

@@ -13,7 +13,7 @@ from hetjax.core.files import write_atomically
 from hetjax.pack import container
 from hetjax.pack.artifact import Artifact, PackedLayer, check_artifact
 from hetjax.pack.bitpack import pack_rows
-from hetjax.pack.header import INDEX_BITS, Header, dump, sorted_paths
+from hetjax.pack.header import INDEX_BITS, Header, LayerEntry, TensorEntry, dump, sorted_paths
 
 
 def to_bytes(artifact: Artifact) -> bytes:
@@ -23,24 +23,37 @@ def to_bytes(artifact: Artifact) -> bytes:
     ArtifactError: the artifact is inconsistent (`check_artifact`) or its config is not JSON.
   """
   check_artifact(artifact)
-  paths = sorted_paths(artifact.tensors)
+  layers = list(artifact.layers.values())
+  tensors = [_entry(path, artifact.tensors[path]) for path in sorted_paths(artifact.tensors)]
   header = Header(
     hetjax=artifact.hetjax_version,
     model=artifact.model_name,
     config=artifact.model_config,
-    layers=tuple((layer.spec, layer.bias is not None) for layer in artifact.layers.values()),
-    tensors=tuple((path, np.shape(artifact.tensors[path])) for path in paths),
+    layers=tuple(
+      LayerEntry(layer.spec, layer.bias is not None, layer.alpha.dtype == np.float16)
+      for layer in layers
+    ),
+    tensors=tuple(tensors),
   )
-  layers = list(artifact.layers.values())
   codes = [np.asarray(layer.weights.codes) for layer in layers]
-  floats = [leaf for layer in layers for leaf in _scales(layer)]
-  floats += [np.ravel(artifact.tensors[path]) for path in paths]
+  floats = [leaf for layer in layers for leaf in _scales(layer)] + [
+    np.ravel(artifact.tensors[entry.path]) for entry in tensors if entry.value is None
+  ]
+  half = _concatenate([leaf for leaf in floats if leaf.dtype == np.float16], np.float16)
   return container.join(
     dump(header),
     _concatenate(codes, np.uint8),
     _concatenate([_level_indices(layer) for layer in layers], np.uint8),
-    _concatenate(floats, np.float32),
+    _concatenate([leaf for leaf in floats if leaf.dtype == np.float32], np.float32),
+    half if header.has_half else None,
   )
+
+
+def _entry(path: str, value: np.ndarray) -> TensorEntry:
+  """How a leaf is stored: half precision that is one number throughout takes no data."""
+  half = value.dtype == np.float16
+  constant = half and bool((value == value.flat[0]).all())
+  return TensorEntry(path, value.shape, half, float(value.flat[0]) if constant else None)
 
 
 def write_artifact(path: str | os.PathLike[str], artifact: Artifact) -> int:
@@ -73,8 +86,10 @@ def size_breakdown(artifact: Artifact) -> dict[str, int]:
   sizes = {
     "codes": sum(int(np.size(layer.weights.codes)) for layer in layers),
     "bits": sum(_level_indices(layer).size for layer in layers),
-    "scales": 4 * sum(leaf.size for layer in layers for leaf in _scales(layer)),
-    "norms": 4 * sum(int(np.size(leaf)) for leaf in artifact.tensors.values()),
+    "scales": sum(leaf.nbytes for layer in layers for leaf in _scales(layer)),
+    "norms": sum(
+      leaf.nbytes for path, leaf in artifact.tensors.items() if _entry(path, leaf).value is None
+    ),
   }
   return sizes | {"header": len(to_bytes(artifact)) - sum(sizes.values())}
 
@@ -100,7 +115,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.ndar
 
 
 def _scales(layer: PackedLayer) -> list[np.ndarray]:
-  """The layer's float32 leaves in the order of the file, each flat."""
+  """The layer's float leaves in the order of the file, each flat."""
   leaves = (layer.alpha, layer.beta) + (() if layer.bias is None else (layer.bias,))
   return [np.ravel(leaf) for leaf in leaves]
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from hetjax.pack import to_bytes
+from hetjax.pack import narrow, to_bytes
 
 SCRIPT = pathlib.Path(__file__).parent / "make_golden.py"
 
@@ -28,3 +28,15 @@ def sample(golden):
 @pytest.fixture(scope="session")
 def sample_bytes(sample):
   return to_bytes(sample)
+
+
+@pytest.fixture(scope="session")
+def half_bytes(sample):
+  """The sample with every leaf in half precision, a file of version 2."""
+  return to_bytes(narrow(sample))
+
+
+@pytest.fixture(params=["version 1", "version 2"])
+def any_bytes(request, sample_bytes, half_bytes):
+  """The sample as a file of each version."""
+  return sample_bytes if request.param == "version 1" else half_bytes

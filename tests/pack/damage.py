@@ -29,7 +29,8 @@ class Parts:
     self.meta = json.loads(header["__metadata__"]["hetjax"])
     self.tensors = {
       name: bytearray(body[slice(*header[name]["data_offsets"])])
-      for name in ("float32", "bits", "codes")
+      for name in ("float32", "bits", "codes", "float16")
+      if name in header
     }
     self.text = lambda text: text
     self.container = lambda header: header
@@ -43,7 +44,7 @@ class Parts:
     dump = json.JSONEncoder(separators=(",", ":")).encode
     header, at = {"__metadata__": {"hetjax": self.text(dump(self.meta))}}, 0
     for name, value in self.tensors.items():
-      dtype, width = ("F32", 4) if name == "float32" else ("U8", 1)
+      dtype, width = {"float32": ("F32", 4), "float16": ("F16", 2)}.get(name, ("U8", 1))
       offsets = [at, at + len(value)]
       header[name] = {"dtype": dtype, "shape": [len(value) // width], "data_offsets": offsets}
       at += len(value)

@@ -1,7 +1,8 @@
-"""Writes golden/v1.safetensors, the checked-in artifact of version 1 that must keep loading.
+"""Writes golden/v1.safetensors and v2.safetensors, checked-in artifacts that must keep loading.
 
 A network of three layers made by formulas: a pinned 8-bit convolution, a grouped one whose second
-group has no 4-bit channel, and a dense layer. Run once: `python tests/pack/make_golden.py`.
+group has no 4-bit channel, and a dense layer; version 2 has all that is no code in half precision.
+Run once for a new version: `python tests/pack/make_golden.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import pathlib
 import numpy as np
 
 from hetjax.core import LayerSpec, Palette
-from hetjax.pack import Artifact, ChannelLayout, PackedLayer, pack_weights, write_artifact
+from hetjax.pack import Artifact, ChannelLayout, PackedLayer, narrow, pack_weights, write_artifact
 
-PATH = pathlib.Path(__file__).parent / "golden" / "v1.safetensors"
+FOLDER = pathlib.Path(__file__).parent / "golden"
+PATH, HALF_PATH = FOLDER / "v1.safetensors", FOLDER / "v2.safetensors"
 
 
 def layer_codes(kernel_shape, groups, bits):
@@ -80,5 +82,7 @@ def network() -> Artifact:
 
 
 if __name__ == "__main__":
-  PATH.parent.mkdir(exist_ok=True)
-  print(f"{write_artifact(PATH, network())} bytes to {PATH.name}")
+  FOLDER.mkdir(exist_ok=True)
+  for path, artifact in ((PATH, network()), (HALF_PATH, narrow(network()))):
+    if not path.exists():
+      print(f"{write_artifact(path, artifact)} bytes to {path.name}")

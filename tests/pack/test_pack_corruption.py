@@ -144,7 +144,7 @@ CASES = {
   "tensors end early": (
     change_tensor("codes", shape=[128], data_offsets=[140, 268]), "oversized"),
   "version missing": (drop("version"), "version: expected an integer"),
-  "version too new": (change_meta(version=2), "version 2.*too new"),
+  "version too new": (change_meta(version=3), "version 3.*too new"),
   "version zero": (change_meta(version=0), "version: expected"),
   "version true": (change_meta(version=True), "version: expected"),
   "version a string": (change_meta(version="1"), "version: expected"),
@@ -253,6 +253,49 @@ CASES = {
   "bias NaN": (set_float(15, float("nan")), "'head' bias.*at 1"),
   "norm infinite": (set_float(20, float("-inf")), "batch_stats/stem_norm/mean"),
 }  # fmt: skip
+
+# Of a file of version 2. Its gain is the number 3 without data.
+HALF_CASES = {
+  "half in version 1": (change_meta(version=1), "keys unknown \\['half'\\]"),
+  "half lost": (lambda p: p.tensors.pop("float16"), "expected a tensor 'float16'"),
+  "half long": (resize("float16", 2), "'float16': expected .* entries in all"),
+  "half short": (resize("float16", -2), "of tensor 'float16'"),
+  "half ragged": (resize("float16", 1), "'float16': shape"),
+  "half of another type": (change_tensor("float16", dtype="BF16"), "dtype F16"),
+  "half NaN": (
+    lambda p: p.tensors["float16"].__setitem__(slice(0, 2), b"\xff\x7f"), "'stem' alpha"),
+  "half not a boolean": (change_layer("stem", half=1), "'stem' half: expected true or false"),
+  "half layer in float32": (change_layer("stem", half=False), "of tensor 'float32'"),
+  "constant not half precision": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[], 0.1]), "'params/gain': expected a num"),
+  "constant infinite": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[], 1e6]), "'params/gain': expected a num"),
+  "constant a string": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[], "3"]), "'params/gain': expected a num"),
+  "constant true": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[], True]), "'params/gain': expected a num"),
+  "constants without end": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[1 << 40], 3.0]), "constants in all"),
+  "sizes within sizes": (
+    lambda p: p.meta["tensors"]["params"].update(gain=[[], 3.0, 3.0]), "'params/gain': expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALF_CASES)
+def test_damage_to_half_precision_is_refused_where_it_is(half_bytes, name):
+  change, message = HALF_CASES[name]
+  parts = Parts(half_bytes)
+  assert from_bytes(parts.build()).layers
+  change(parts)
+  with pytest.raises(ArtifactError, match=message):
+    from_bytes(parts.build(), "file.safetensors")
+
+
+def test_version_2_without_half_precision_is_refused(sample_bytes):
+  parts = Parts(sample_bytes)
+  parts.meta["version"] = 2
+  with pytest.raises(ArtifactError, match="expected 1 without half precision, got 2"):
+    from_bytes(parts.build())
 
 
 @pytest.mark.parametrize("name", CASES)

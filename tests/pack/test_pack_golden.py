@@ -1,10 +1,22 @@
-"""The checked-in artifact of version 1 keeps loading and says what its formulas say."""
+"""The checked-in artifacts keep loading and say what their formulas say."""
+
+import dataclasses
 
 import numpy as np
+import pytest
 import safetensors.numpy
 
 from hetjax.core import Assignment
-from hetjax.pack import read_artifact, to_bytes, unpack_weights
+from hetjax.pack import (
+  ArtifactError,
+  from_bytes,
+  narrow,
+  read_artifact,
+  to_bytes,
+  unpack_weights,
+)
+
+ONE = np.ones(1, np.float32)
 
 
 def formula(kernel_shape, bits, groups):
@@ -82,3 +94,43 @@ def test_dense_layer_has_the_bytes_derived_by_hand(golden):
 def test_writer_makes_the_same_bytes(golden):
   assert to_bytes(golden.network()) == golden.PATH.read_bytes()
   assert to_bytes(read_artifact(golden.PATH)) == golden.PATH.read_bytes()
+
+
+def test_version_2_holds_the_same_numbers_in_half_precision(golden):
+  first, second = read_artifact(golden.PATH), read_artifact(golden.HALF_PATH)
+  assert b'\\"version\\":2' in golden.HALF_PATH.read_bytes()
+  for name, layer in first.layers.items():
+    half = second.layers[name]
+    assert half.spec == layer.spec
+    np.testing.assert_array_equal(half.weights.codes, layer.weights.codes)
+    for leaf in ("alpha", "beta", "bias"):
+      a, b = getattr(layer, leaf), getattr(half, leaf)
+      assert (a is None) == (b is None)
+      assert a is None or (b.dtype == np.float16 and a.tolist() == b.tolist())
+  assert {k: v.tolist() for k, v in first.tensors.items()} == {
+    k: v.tolist() for k, v in second.tensors.items()
+  }
+  assert all(v.dtype == np.float16 for v in second.tensors.values())
+  assert to_bytes(second) == to_bytes(narrow(golden.network())) == golden.HALF_PATH.read_bytes()
+
+
+def test_only_what_loses_nothing_becomes_half_precision(golden):
+  network = golden.network()
+  layer = network.layers["head"]
+  odd = dataclasses.replace(layer, alpha=np.full_like(layer.alpha, 0.1))
+  tensors = {"params/a": np.float32([1e5]), "params/b": np.float32([1e-9]), "params/c": ONE}
+  changed = dataclasses.replace(network, layers={"head": odd}, tensors=tensors)
+  narrowed = narrow(changed)
+  assert {k: v.dtype for k, v in narrowed.tensors.items()} == {
+    "params/a": np.float32, "params/b": np.float32, "params/c": np.float16
+  }  # fmt: skip
+  assert narrowed.layers["head"] is odd
+  back = from_bytes(to_bytes(narrowed))
+  assert back.tensors["params/c"].tolist() == [1.0]
+
+
+def test_a_layer_of_mixed_precision_is_refused(golden):
+  network = golden.network()
+  mixed = dataclasses.replace(network.layers["head"], beta=np.float16(2).reshape(()))
+  with pytest.raises(ArtifactError, match="must all be float32 or all float16"):
+    to_bytes(dataclasses.replace(network, layers={"head": mixed}))

@@ -1,0 +1,83 @@
+"""Slim variables: nearly the same network, few bytes besides the codes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hetjax import models
+from hetjax import nn as hnn
+from hetjax.nn.packing import artifact_of, variables_of
+from hetjax.pack import from_bytes, size_breakdown, to_bytes
+from tests.shared.nets import random_assignment, random_variables
+
+CONFIG = {"stage_sizes": (1, 1), "widths": (6, 10)}
+
+
+@pytest.fixture(scope="module")
+def case():
+  model = models.create("resnet", **CONFIG)
+  images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+  variables = random_variables(model, images, 0)
+  specs = hnn.layer_specs(model, images)
+  collection = hnn.packing.assignment_collection(random_assignment(specs), specs)
+  return model, images, {**variables, "assignment": collection}, specs
+
+
+def _artifact(model, variables, specs):
+  return artifact_of(models.name_of(model), models.config_of(model), variables, specs)
+
+
+def test_the_network_stays_what_it_was(case):
+  model, images, variables, _ = case
+  slim = hnn.slim(model, variables, images)
+  before = model.apply(variables, images, mode="float")
+  after = model.apply(slim, images, mode="float")
+  scale = float(jnp.max(jnp.abs(before)))
+  np.testing.assert_allclose(after, before, atol=5e-3 * scale)
+  assert not np.array_equal(after, before)  # rounding did take place
+
+
+def test_training_and_packed_bits_agree_on_slim_variables(case):
+  model, images, variables, specs = case
+  slim = hnn.slim(model, variables, images)
+  artifact = from_bytes(to_bytes(_artifact(model, slim, specs)))
+  packed = hnn.prepare(variables_of(artifact))
+  trained = jax.jit(lambda v, x: model.apply(v, x, mode="quantized"))(slim, images)
+  run = jax.jit(lambda v, x: model.apply(v, x, mode="packed"))(packed, images)
+  np.testing.assert_array_equal(run, trained)
+
+
+def test_norms_and_scales_take_a_third_of_the_bytes(case):
+  model, images, variables, specs = case
+  before = size_breakdown(_artifact(model, variables, specs))
+  after = size_breakdown(_artifact(model, hnn.slim(model, variables, images), specs))
+  assert (after["codes"], after["bits"]) == (before["codes"], before["bits"])
+  assert after["norms"] * 4 == before["norms"]
+  # Alpha of every layer, beta, and the classifier's bias.
+  count = sum(s.out_channels + 1 for s in specs.values()) + specs["head"].out_channels
+  assert after["scales"] == 2 * count
+  assert sum(after.values()) < sum(before.values())
+
+
+def test_what_half_precision_cannot_hold_stays(case):
+  model, images, variables, _ = case
+  stem = variables["params"]["stem_conv"]
+  for value in (1e5, 1e-6):
+    alpha = np.asarray(stem["alpha"]).copy()
+    alpha[0] = value
+    params = {**variables["params"], "stem_conv": {**stem, "alpha": alpha}}
+    slim = hnn.slim(model, {**variables, "params": params}, images)
+    np.testing.assert_array_equal(slim["params"]["stem_conv"]["alpha"], alpha)
+
+
+def test_networks_without_batch_norms_are_only_rounded():
+  model = models.create("transformer", width=8, depth=1, heads=2, max_length=4)
+  x = jax.random.normal(jax.random.key(0), (2, 4, 3))
+  variables = random_variables(model, x, 0)
+  slim = hnn.slim(model, variables, x)
+  assert set(slim) == set(variables)
+  for a, b in zip(
+    jax.tree.leaves(slim["params"]), jax.tree.leaves(variables["params"]), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-3)
