@@ -114,7 +114,7 @@ test-sanitized: $(VENV)/.package $(SANITIZED)/.done
 	[ -f "$$runtime" ] || runtime=$$($$compiler -print-file-name=libasan.so); \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$runtime" \
 	  HETJAX_CPU_LIBRARY=$(abspath $(SANITIZED))/hetjax/xla_cpu/libhetjax_cpu.so \
-	  $(PY) -m pytest -n 0 -q tests/xla_cpu/test_jax.py
+	  $(PY) -m pytest -n 0 -q tests/xla_cpu/test_jax.py tests/xla_cpu/test_float_conv.py
 
 NEON := build/neon
 # On a processor with dot products and on one without.
