@@ -107,6 +107,7 @@ $(SANITIZED)/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements
 # The sanitizers' runtime has to be there before Python itself.
 test-sanitized: $(VENV)/.package $(SANITIZED)/.done
 	$(SANITIZED)/tests/xla_cpu/core_test 1 500
+	$(SANITIZED)/tests/xla_cpu/float_test 1 300
 	$(SANITIZED)/tests/xla_cpu/fuzz $(FUZZ_SECONDS) 2>$(SANITIZED)/fuzz.log || \
 	  { grep -v 'failed to allocate' $(SANITIZED)/fuzz.log; false; }
 	compiler=$$(sed -n 's/^CMAKE_CXX_COMPILER:[^=]*=//p' $(SANITIZED)/CMakeCache.txt); \
@@ -114,7 +115,7 @@ test-sanitized: $(VENV)/.package $(SANITIZED)/.done
 	[ -f "$$runtime" ] || runtime=$$($$compiler -print-file-name=libasan.so); \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$runtime" \
 	  HETJAX_CPU_LIBRARY=$(abspath $(SANITIZED))/hetjax/xla_cpu/libhetjax_cpu.so \
-	  $(PY) -m pytest -n 0 -q tests/xla_cpu/test_jax.py tests/xla_cpu/test_float_conv.py
+	  $(PY) -m pytest -n 0 -q tests/xla_cpu/test_jax.py
 
 NEON := build/neon
 # On a processor with dot products and on one without.
@@ -122,8 +123,9 @@ test-neon: $(VENV)/.requirements
 	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -S . -B $(NEON) -G Ninja -DHETJAX_FFI=OFF \
 	  -DHETJAX_CORE_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null
-	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build $(NEON) -j 2 --target core_test
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build $(NEON) -j 2 --target core_test float_test
 	qemu-aarch64-static -cpu max $(NEON)/tests/xla_cpu/core_test 1 300 neon_dotprod
+	qemu-aarch64-static -cpu max $(NEON)/tests/xla_cpu/float_test 1 100
 	qemu-aarch64-static -cpu cortex-a72 $(NEON)/tests/xla_cpu/core_test 1 30 scalar
 
 demo: setup

@@ -4,57 +4,24 @@
 //   core_test [seed [cases [isa]]]
 //
 // Ends with a message and status 1 at the first difference, or if `isa` cannot run here.
-#include <atomic>
-#include <cfenv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "core/ops.h"
-#include "core/scratch.h"
 #include "layers.h"
+#include "threads.h"
 
 namespace hetjax_test {
 namespace {
 
 constexpr int64_t kMostProducts = 3 << 20;
 constexpr int64_t kDeepEvery = 8;
-
-// What calls before this one may have left in a thread's working memory.
-void SpoilScratch() {
-  constexpr int64_t kBytes = 1 << 20;
-  std::memset(hetjax::TaskScratch(kBytes), 0xff, kBytes);
-  std::memset(hetjax::CallScratch(kBytes), 0xff, kBytes);
-}
-
-// Threads whose roundings the core has to set right.
-class Threads final : public hetjax::Executor {
- public:
-  explicit Threads(int64_t count) : count_(count) {}
-  int64_t threads() const override { return count_; }
-  void Run(int64_t count, const std::function<void(int64_t)>& task) override {
-    std::atomic<int64_t> next{0};
-    std::vector<std::thread> threads;
-    for (int64_t i = 0; i < count_; ++i) {
-      threads.emplace_back([&] {
-        std::fesetround(FE_UPWARD);
-        SpoilScratch();
-        for (int64_t t; (t = next.fetch_add(1)) < count;) task(t);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-
- private:
-  const int64_t count_;
-};
 
 struct Reader {
   Channels channels;

@@ -1,0 +1,132 @@
+// Float32 convolutions and their gradients against plain loops, on random layers, for every
+// instruction set of the machine, in one thread and in several. Values are small integers, so that
+// sums are exact in any order.
+//
+//   float_test [seed [cases]]
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/float_conv.h"
+#include "layers.h"
+#include "threads.h"
+
+namespace hetjax_test {
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats Draw(Random& random, int64_t count) {
+  Floats values(static_cast<size_t>(count));
+  for (float& value : values) value = static_cast<float>(random.Int(-4, 4));
+  return values;
+}
+
+struct Sums {
+  Floats y, x_gradient, kernel_gradient;
+};
+
+// Every product of the convolution once.
+Sums Plain(const hetjax::FloatConv& conv, const Floats& x, const Floats& kernel, const Floats& g) {
+  const hetjax::Geometry& at = conv.geometry;
+  Sums sums = {Floats(g.size()), Floats(x.size()), Floats(kernel.size())};
+  size_t out = 0;
+  for (int64_t b = 0; b < at.batch; ++b) {
+    for (int64_t oy = 0; oy < conv.output_height(); ++oy) {
+      for (int64_t ox = 0; ox < conv.output_width(); ++ox, out += static_cast<size_t>(conv.outputs)) {
+        for (int64_t tap = 0; tap < conv.taps(); ++tap) {
+          const int64_t ky = tap / conv.kernel_width, kx = tap % conv.kernel_width;
+          const int64_t iy = oy * at.stride[0] - at.pad_low[0] + ky * at.dilation[0];
+          const int64_t ix = ox * at.stride[1] - at.pad_low[1] + kx * at.dilation[1];
+          if (iy < 0 || iy >= at.height || ix < 0 || ix >= at.width) continue;
+          for (int64_t c = 0; c < conv.channels; ++c) {
+            const size_t in = static_cast<size_t>(((b * at.height + iy) * at.width + ix) *
+                                                      conv.channels + c);
+            for (int64_t n = 0; n < conv.outputs; ++n) {
+              const size_t to = out + static_cast<size_t>(n);
+              const size_t weight =
+                  static_cast<size_t>((tap * conv.channels + c) * conv.outputs + n);
+              sums.y[to] += x[in] * kernel[weight];
+              sums.x_gradient[in] += g[to] * kernel[weight];
+              sums.kernel_gradient[weight] += g[to] * x[in];
+            }
+          }
+        }
+      }
+    }
+  }
+  return sums;
+}
+
+hetjax::FloatConv RandomConv(Random& random) {
+  const auto axis = [&](int64_t* stride, int64_t* low, int64_t* high, int64_t* dilation) {
+    *stride = random.Int(1, 3);
+    *low = random.Int(0, 3);
+    *high = random.Int(0, 3);
+    *dilation = random.Int(1, 2);
+    return random.Int(1, 9);
+  };
+  hetjax::FloatConv conv = {};
+  hetjax::Geometry& g = conv.geometry;
+  g.batch = random.Int(0, 5);
+  g.height = axis(&g.stride[0], &g.pad_low[0], &g.pad_high[0], &g.dilation[0]);
+  g.width = axis(&g.stride[1], &g.pad_low[1], &g.pad_high[1], &g.dilation[1]);
+  conv.kernel_height = random.Int(1, 4);
+  conv.kernel_width = random.Int(1, 4);
+  conv.channels = random.Int(1, 20);
+  conv.outputs = random.Int(1, 40);
+  return conv;
+}
+
+void Check(const char* what, const char* isa, int64_t number, const Floats& expected,
+           const Floats& got) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (expected[i] == got[i]) continue;
+    std::fprintf(stderr, "float_test: case %lld, %s: %s %zu: expected %g, got %g\n",
+                 static_cast<long long>(number), isa, what, i, static_cast<double>(expected[i]),
+                 static_cast<double>(got[i]));
+    std::exit(1);
+  }
+}
+
+void CheckCase(uint64_t seed, int64_t number) {
+  Random random(seed + static_cast<uint64_t>(number) * 0x9e3779b97f4a7c15u);
+  const hetjax::FloatConv conv = RandomConv(random);
+  conv.Check();
+  const hetjax::Geometry& at = conv.geometry;
+  const Floats x = Draw(random, at.batch * at.height * at.width * conv.channels);
+  const Floats kernel = Draw(random, conv.taps() * conv.channels * conv.outputs);
+  const Floats g =
+      Draw(random, at.batch * conv.output_height() * conv.output_width() * conv.outputs);
+  const Sums expected = Plain(conv, x, kernel, g);
+  hetjax::Executor serial;
+  Threads threads(random.Int(2, 5));
+  for (const hetjax::Kernels* kernels : hetjax::AvailableKernels()) {
+    hetjax::ForceKernels(kernels->name);
+    for (hetjax::Executor* executor : {&serial, static_cast<hetjax::Executor*>(&threads)}) {
+      Sums got = {Floats(g.size(), NAN), Floats(x.size(), NAN), Floats(kernel.size(), NAN)};
+      SpoilScratch();
+      hetjax::FloatForward(conv, x.data(), kernel.data(), got.y.data(), *executor);
+      hetjax::FloatInputGradient(conv, g.data(), kernel.data(), got.x_gradient.data(), *executor);
+      hetjax::FloatKernelGradient(conv, x.data(), g.data(), got.kernel_gradient.data(), *executor);
+      Check("output", kernels->name, number, expected.y, got.y);
+      Check("gradient of input", kernels->name, number, expected.x_gradient, got.x_gradient);
+      Check("gradient of weight", kernels->name, number, expected.kernel_gradient,
+            got.kernel_gradient);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hetjax_test
+
+int main(int argc, char** argv) {
+  const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
+  const int64_t cases = argc > 2 ? std::strtoll(argv[2], nullptr, 10) : 300;
+  for (int64_t i = 0; i < cases; ++i) hetjax_test::CheckCase(seed, i);
+  std::printf("float_test: %lld cases on each of %s\n", static_cast<long long>(cases),
+              hetjax::AvailableNames().c_str());
+  return 0;
+}
