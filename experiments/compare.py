@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import trials
-from hetjax.learn import keep_memory
+from experiments import launch, trials
 from hetjax.report import Column, render
 from hetjax.report.results import read_rows
 
@@ -56,11 +55,7 @@ def shard(names, text: str) -> list:
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
-  if flags.FLAGS.verbosity <= logging.INFO:  # orbax tells dozens of lines a checkpoint there
-    logging.set_verbosity(logging.WARNING)
-  keep_memory()
+  launch.begin(argv)
   config = _CONFIG.value.to_dict()
   splits, wanted = tuple(config.pop("splits")), config.pop("trials")
   workdir = Path(_WORKDIR.value)

@@ -11,9 +11,9 @@ import time
 
 from absl import app, flags
 
-from experiments import measure
+from experiments import launch, measure
 from experiments.configs import digits, fashion_mnist
-from hetjax.learn import keep_memory, methods
+from hetjax.learn import methods
 from hetjax.learn.recipe import Experiment, recipe_of
 from hetjax.report import render, write_json
 
@@ -50,17 +50,15 @@ def broken_promises(rows: list[dict], data: str) -> list[str]:
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
+  launch.begin(argv)
   begun = time.monotonic()
-  keep_memory()
   config = CONFIGS[_DATA.value]()
   config.seed = _SEED.value
   experiment = Experiment.create(recipe_of(config.to_dict()))
   trained = experiment.train_float()
   networks = {
-    "uniform 4-bit": methods.uniform(experiment.with_recipe(mean_bits=4.0), trained),
-    "uniform 2-bit": methods.uniform(experiment.with_recipe(mean_bits=2.0), trained),
+    "uniform 4-bit": methods.uniform(experiment.with_budget(4.0), trained),
+    "uniform 2-bit": methods.uniform(experiment.with_budget(2.0), trained),
     "heterogeneous": methods.heterogeneous(experiment, trained),
   }
   folder = os.path.dirname(os.path.abspath(_JSON.value))

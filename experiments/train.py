@@ -5,11 +5,10 @@ Command: python -m experiments.train --config experiments/configs/digits.py --wo
 Killed at any point, the same command resumes from the last checkpoint, bit for bit.
 """
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import report_run
-from hetjax.learn import keep_memory
+from experiments import launch, report_run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, metrics and results.")
@@ -18,11 +17,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
-  if flags.FLAGS.verbosity <= logging.INFO:  # orbax tells dozens of lines a checkpoint there
-    logging.set_verbosity(logging.WARNING)
-  keep_memory()
+  launch.begin(argv)
   path = _JSON.value or f"{_WORKDIR.value}/results.json"
   report_run.train_and_report(_CONFIG.value.to_dict(), _WORKDIR.value, path)
 

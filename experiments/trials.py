@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import fcntl
+import json
 import logging
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from hetjax import nn as hnn
 from hetjax.core.precision import mean_bits
 from hetjax.learn import methods
 from hetjax.learn.loop import accuracy
-from hetjax.learn.recipe import Experiment, recipe_of
+from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.nn.packing import artifact_of, float_variables
 from hetjax.pack import float32_bytes, size_breakdown, write_artifact
 from hetjax.report import write_json
@@ -29,6 +33,9 @@ _log = logging.getLogger(__name__)
 @dataclasses.dataclass(frozen=True)
 class Trial:
   """What to train.
+
+  Raises:
+    ValueError: options without a label, or a label without options.
 
   Attributes:
     method: A name of `hetjax.learn.methods.METHODS`, or "float32" for the network to compare with,
@@ -48,9 +55,15 @@ class Trial:
   options: tuple[tuple[str, Any], ...] = ()
   label: str = ""
 
+  def __post_init__(self):
+    if bool(self.options) != bool(self.label):
+      raise ValueError(
+        f"options need a label and a label options, got {self.options}, {self.label!r}"
+      )
+
   @property
   def name(self) -> str:
-    """Unique within a comparison; names files."""
+    """Names files; `run_all` refuses two trials of one name."""
     parts = [self.method, *([self.label] if self.label else [])]
     if self.method != FLOAT:
       parts += [f"{self.mean_bits:g}", self.by]
@@ -63,13 +76,15 @@ def configured(config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
   Raises:
     KeyError: an option names a field of no phase.
   """
-  config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+  config = copy.deepcopy(dict(config))
   config |= {"seed": trial.seed, "mean_bits": trial.mean_bits, "by": trial.by}
   for path, value in trial.options:
     *phase, field = path.split(".")
     node = config
     for part in phase:
       node = node[part]
+      if not isinstance(node, dict):
+        raise KeyError(f"option {path!r} of trial {trial.name!r}: {part!r} has no fields")
     node[field] = value
   return config
 
@@ -101,31 +116,30 @@ def run_trial(
     return _row(experiment, trial, splits, size) | {
       "accuracy": {s: _accuracy(experiment, variables, "float", s) for s in splits},
     }
-  experiment = Experiment.create(recipe, str(workdir / f"start-seed{trial.seed}"))
-  trained = _shared_start(experiment)
-  experiment = experiment.with_recipe(str(workdir / trial.name))
+  experiment = Experiment.create(recipe)
+  trained = _shared_start(experiment, workdir)
+  experiment = experiment.in_workdir(str(workdir / trial.name))
   variables = methods.train(trial.method, experiment, trained)
   return _packed_row(experiment, trial, variables, workdir, splits)
 
 
-def _shared_start(experiment: Experiment) -> dict[str, Any]:
-  """The float network; its settings are those of its own phase, so that trials may share it."""
+def _shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
+  """The float network that all trials with the same float phase start from.
+
+  Whoever comes while another process trains it waits, and then finds it.
+  """
   recipe = experiment.recipe
-  settings = dataclasses.asdict(recipe.train) | {
-    "data": recipe.data,
-    "model": recipe.model,
-    "model_config": dict(recipe.model_config),
-    "batch_size": recipe.batch_size,
-    "seed": recipe.seed,
-  }
-  run = dataclasses.replace(experiment.run, settings=_plain(settings))
-  return dataclasses.replace(experiment, run=run).train_float()
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {k: _plain(v) for k, v in value.items()}
-  return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+  settings = plain(
+    dataclasses.asdict(recipe.train)
+    | {k: getattr(recipe, k) for k in ("data", "model", "model_config", "batch_size", "seed")}
+  )
+  digest = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
+  folder = workdir / f"start-seed{recipe.seed}-{digest:08x}"
+  folder.mkdir(parents=True, exist_ok=True)
+  run = dataclasses.replace(experiment.run, workdir=str(folder), settings=settings)
+  with open(folder / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, by whatever end
+    return dataclasses.replace(experiment, run=run).train_float()
 
 
 def _accuracy(experiment: Experiment, variables, mode: str, split: str) -> float:
@@ -177,6 +191,17 @@ def _packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, 
   }
 
 
+def _is_done(path: Path, settings: Mapping[str, Any], splits: Sequence[str]) -> bool:
+  if not path.exists():
+    return False
+  record = json.loads(path.read_text(encoding="utf-8"))
+  if record["config"] != json.loads(json.dumps(plain(settings))):
+    raise ValueError(
+      f"{path} was made with another configuration; choose another folder, or delete the file"
+    )
+  return record["rows"][0]["splits"] == list(splits)
+
+
 def run_all(
   config: Mapping[str, Any],
   trials: Sequence[Trial],
@@ -185,6 +210,8 @@ def run_all(
   splits: Sequence[str],
 ) -> list[str]:
   """Runs the trials that have no result yet; one that fails is reported and does not stop the rest.
+
+  A result scored on other parts of the data is scored anew, from the trial's last checkpoint.
 
   Args:
     config: Configuration of a recipe.
@@ -195,11 +222,17 @@ def run_all(
 
   Returns:
     Names of the trials that failed.
+
+  Raises:
+    ValueError: two trials have one name, or a result was made with another configuration.
   """
+  names = [trial.name for trial in trials]
+  if len(set(names)) != len(names):
+    raise ValueError(f"trials must differ in name, got {sorted(names)}")
   failed = []
   for trial in trials:
     path = results / f"{trial.name}.json"
-    if path.exists():
+    if _is_done(path, configured(config, trial), splits):
       continue
     begun = time.monotonic()
     try:
@@ -210,7 +243,7 @@ def run_all(
       continue
     seconds = time.monotonic() - begun
     settings = configured(config, trial)
-    write_json(path, [row], seed=trial.seed, config=settings, seconds=seconds)
+    write_json(path, [row], seed=trial.seed, config=plain(settings), seconds=seconds)
     print(
       f"{trial.name}: {row['accuracy']}, {row['file_bytes']} bytes, {seconds:.0f} s", flush=True
     )

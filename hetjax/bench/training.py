@@ -16,7 +16,6 @@ from hetjax import nn as hnn
 from hetjax.bench.rows import Row, number
 from hetjax.bench.timing import interleaved
 from hetjax.core import Assignment
-from hetjax.learn import keep_memory
 from hetjax.learn.budget import Budget
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.optimizer import OptimizerConfig
@@ -138,7 +137,6 @@ def measure(threads: int, *, seconds: float, specs: Sequence[Workload] = WORKLOA
 
   "gmacs" counts three passes, forward and both gradients.
   """
-  keep_memory()  # as the launchers do
   rows = []
   for workload in specs:
     calls, known, macs = steps(workload)

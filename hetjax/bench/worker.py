@@ -61,6 +61,10 @@ def main(request: str, reply: str) -> None:
   # The engines start their pools on the processors they may use: as many as there are threads.
   allowed = sorted(os.sched_getaffinity(0))
   os.sched_setaffinity(0, allowed[: asked["threads"]])
+  if asked["benchmark"] == "training":  # as the launchers that train
+    from hetjax.learn import keep_memory
+
+    keep_memory()
   from hetjax.bench.suite import run
 
   load = os.getloadavg()[0]  # of others, as this process has done nothing yet

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-Teacher = Callable[[Array], Float[Array, "b classes"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +35,19 @@ class Distillation:
       raise ValueError(f"distillation temperature must be positive, got {self.temperature}")
 
 
-def float_teacher(model: nn.Module, variables: Mapping[str, Any]) -> Teacher:
-  """The network in float mode with the norms' statistics of training, as `images -> logits`.
+def teacher_logits(
+  model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "b ..."]
+) -> Float[Array, "b classes"]:
+  """What the network answers in float mode, its norms at inference.
 
   Args:
     model: The network.
     variables: Of the trained float network.
+    images: Of the batch.
   """
   readable = {k: variables[k] for k in ("params", "batch_stats") if k in variables}
-
-  def logits(images):
-    # A forward pass that is asked for gradients runs where training's does, which is faster.
-    return jax.vjp(lambda x: model.apply(readable, x, mode="float"), images)[0]
-
-  return logits
+  # A forward pass that is asked for gradients runs where training's does, which is faster.
+  return jax.vjp(lambda x: model.apply(readable, x, mode="float"), images)[0]
 
 
 def distilled_loss(

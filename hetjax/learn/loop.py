@@ -17,7 +17,6 @@ import numpy as np
 from hetjax.core.layers import LayerSpecs
 from hetjax.data import Batches
 from hetjax.learn.checkpoint import Checkpointer
-from hetjax.learn.distillation import Teacher
 from hetjax.learn.metrics import MetricsWriter, Progress
 from hetjax.learn.step import PhaseConfig, TrainState, make_predict, make_train_step
 
@@ -52,7 +51,7 @@ def run_phase(
   batches: Batches,
   loop: LoopConfig,
   *,
-  teacher: Teacher | None = None,
+  teacher: Mapping[str, Any] | None = None,
   checkpointer: Checkpointer | None = None,
   metrics_path: str | None = None,
   quiet: bool = False,
@@ -66,7 +65,7 @@ def run_phase(
     start: Makes the state before the first step; called only if there is nothing to resume.
     batches: Data; batch i is a pure function of i.
     loop: Seed and intervals.
-    teacher: Images -> logits to learn from, if the phase distils.
+    teacher: Variables of the float network, if the phase distils.
     checkpointer: Where to save and resume, or None to keep nothing.
     metrics_path: JSONL file to log to, or None.
     quiet: No progress on the terminal.

@@ -1,8 +1,9 @@
 """Ways to a network of few bits, all from one float network in the same number of steps.
 
 A method is a function `(experiment, trained) -> variables` with an assignment, `trained` being the
-float network's variables. What it may spend is `recipe.mean_bits` by `recipe.by`; steps are those
-of search and finetune together. To add one, write the function and name it in `METHODS`.
+float network's variables. What it may spend is `recipe.mean_bits` by `recipe.by` (but for
+`uniform`, which see); steps are those of search and finetune together. To add one, write the
+function and name it in `METHODS`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,15 @@ def _granules(experiment: Experiment) -> dict[int, int] | None:
   return {level.bits: level.granule for level in load_target(target).levels}
 
 
-def _searched(experiment: Experiment, trained: Variables, granularity: str) -> Variables:
+def _searched(
+  experiment: Experiment, trained: Variables, granularity: str, prefix: str = ""
+) -> Variables:
+  """Phases are named with a method's prefix: their checkpoints must not pass for one another's."""
   recipe, run = experiment.recipe, experiment.run
-  search = dataclasses.replace(recipe.search, granularity=granularity)
+  search = dataclasses.replace(
+    recipe.search, name=prefix + recipe.search.name, granularity=granularity
+  )
+  finetune = dataclasses.replace(recipe.finetune, name=prefix + recipe.finetune.name)
   searched = phases.search(run, search, trained).variables
   assignment = phases.assign_levels(
     run,
@@ -41,7 +48,7 @@ def _searched(experiment: Experiment, trained: Variables, granularity: str) -> V
     granules=_granules(experiment),
     whole_layers=granularity == "layer",
   )
-  return phases.finetune(run, recipe.finetune, searched, assignment, trained).variables
+  return phases.finetune(run, finetune, searched, assignment, trained).variables
 
 
 def heterogeneous(experiment: Experiment, trained: Variables) -> Variables:
@@ -51,30 +58,36 @@ def heterogeneous(experiment: Experiment, trained: Variables) -> Variables:
 
 def layerwise(experiment: Experiment, trained: Variables) -> Variables:
   """Bits learned per layer, otherwise as `heterogeneous`."""
-  return _searched(experiment, trained, "layer")
+  return _searched(experiment, trained, "layer", "layerwise-")
 
 
-def _finetuned(experiment: Experiment, trained: Variables, assignment: Assignment) -> Variables:
+def _finetuned(
+  experiment: Experiment, trained: Variables, assignment: Assignment, prefix: str
+) -> Variables:
   """Straight-through training for as many steps as search and finetuning take together."""
   recipe = experiment.recipe
-  phase = dataclasses.replace(recipe.finetune, steps=recipe.search.steps + recipe.finetune.steps)
+  phase = dataclasses.replace(
+    recipe.finetune,
+    name=prefix + recipe.finetune.name,
+    steps=recipe.search.steps + recipe.finetune.steps,
+  )
   return phases.finetune(experiment.run, phase, trained, assignment, trained).variables
 
 
 def uniform(experiment: Experiment, trained: Variables) -> Variables:
-  """One level for all layers that are not pinned: the highest of the palette within the budget.
+  """One level for all layers that are not pinned: the highest of the palette up to `mean_bits`.
+
+  Pinned layers come on top, so a uniform network of p bits belongs to a budget of p bits and its
+  mean is a little above it.
 
   Raises:
-    ValueError: even the lowest level exceeds the budget.
+    ValueError: even the lowest level is above the budget.
   """
-  return _finetuned(experiment, trained, uniform_assignment(experiment))
+  return _finetuned(experiment, trained, uniform_assignment(experiment), "uniform-")
 
 
 def uniform_assignment(experiment: Experiment) -> Assignment:
-  """See `uniform`; here the budget is that of the free layers alone, pinned ones come on top.
-
-  A uniform network of p bits then belongs to the budget of p bits, as it is named.
-  """
+  """Levels of `uniform`."""
   specs, budget = experiment.run.specs, experiment.recipe.mean_bits
   levels = {p for s in specs.values() if s.pinned_bits is None for p in s.palette.levels}
   within = [p for p in levels if p <= budget]
@@ -93,7 +106,7 @@ def random(experiment: Experiment, trained: Variables) -> Variables:
     by=recipe.by,
     granules=_granules(experiment),
   )
-  return _finetuned(experiment, trained, assignment)
+  return _finetuned(experiment, trained, assignment, "random-")
 
 
 def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
@@ -104,7 +117,7 @@ def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
   assignment = baselines.assign_by_weight_rms(
     kernels, specs, recipe.mean_bits, by=recipe.by, granules=_granules(experiment)
   )
-  return _finetuned(experiment, trained, assignment)
+  return _finetuned(experiment, trained, assignment, "weight_rms-")
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

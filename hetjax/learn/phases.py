@@ -17,7 +17,6 @@ from hetjax.data import Batches
 from hetjax.learn.assign import assign
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
-from hetjax.learn.distillation import float_teacher
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
 from hetjax.learn.spend import spend_budget
 from hetjax.learn.step import PhaseConfig, TrainState, initial_state
@@ -59,11 +58,7 @@ class Run:
       teacher: Variables of the float network; read by a phase that distils.
     """
     if phase.distillation is None:
-      teach = None
-    elif teacher is None:
-      raise ValueError(f"phase {phase.name!r} distils and needs the float network's variables")
-    else:
-      teach = float_teacher(self.model, teacher)
+      teacher = None
     with contextlib.ExitStack() as stack:
       checkpointer = metrics_path = None
       if self.workdir is not None:
@@ -77,7 +72,7 @@ class Run:
         lambda: initial_state(phase, start(), self.specs),
         self.batches,
         self.loop,
-        teacher=teach,
+        teacher=teacher,
         checkpointer=checkpointer,
         metrics_path=metrics_path,
         quiet=self.quiet,

@@ -110,7 +110,7 @@ def _phase(name: str, mode: str, fields: Mapping[str, Any], **more: Any) -> Phas
   optional = {"label_smoothing": False, "distillation": False}
   _check_fields(f"phase {name!r}", fields, known | {"steps": True} | optional)
   own = {k: fields.pop(k) for k in ("steps", *optional) if k in fields}
-  if own.get("distillation"):
+  if own.get("distillation") is not None:
     known = dict.fromkeys((f.name for f in dataclasses.fields(Distillation)), False)
     _check_fields(f"distillation of phase {name!r}", own["distillation"], known)
     own["distillation"] = Distillation(**own["distillation"])
@@ -164,27 +164,35 @@ class Experiment:
     """Accuracy on a part of the data, in percent."""
     return accuracy(predicted, self.dataset.split(split).labels)
 
-  def with_recipe(self, workdir: str | None = None, **changes: Any) -> Experiment:
-    """The same data and network under a recipe with changed fields, which must not change those."""
-    recipe = dataclasses.replace(self.recipe, **changes)
-    run = dataclasses.replace(self.run, workdir=workdir, settings=_settings(recipe))
+  def with_budget(self, mean_bits: float) -> Experiment:
+    """The same experiment with another budget, keeping nothing on disk."""
+    search = self.recipe.search
+    if search.budget is not None:
+      budget = dataclasses.replace(search.budget, target=mean_bits)
+      search = dataclasses.replace(search, budget=budget)
+    recipe = dataclasses.replace(self.recipe, mean_bits=mean_bits, search=search)
+    run = dataclasses.replace(self.run, workdir=None, settings=_settings(recipe))
     return dataclasses.replace(self, recipe=recipe, run=run)
+
+  def in_workdir(self, workdir: str) -> Experiment:
+    """The same experiment with its checkpoints and metrics elsewhere."""
+    return dataclasses.replace(self, run=dataclasses.replace(self.run, workdir=workdir))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
   """What a resumed run must share with the one it resumes; intervals may change."""
-  settings = _plain(recipe)
+  settings = plain(recipe)
   for field in ("log_every", "checkpoint_every"):
     del settings[field]
   return settings
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
   """Configuration as JSON values; what JSON does not know is told by its text."""
   if dataclasses.is_dataclass(value):
-    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
   if isinstance(value, Mapping):
-    return {str(k): _plain(v) for k, v in value.items()}
+    return {str(k): plain(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
-    return [_plain(v) for v in value]
+    return [plain(v) for v in value]
   return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -17,7 +17,7 @@ from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import learned_bits, mean_bits
 from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
-from hetjax.learn.distillation import Distillation, Teacher, distilled_loss
+from hetjax.learn.distillation import Distillation, distilled_loss, teacher_logits
 from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
 
 
@@ -49,6 +49,8 @@ class PhaseConfig:
   granularity: str = "channel"
 
   def __post_init__(self):
+    if self.mode != "noise" and self.granularity != "channel":
+      raise ValueError(f"phase {self.name!r} learns no bits: granularity needs 'noise'")
     if self.granularity not in ("channel", "layer"):
       raise ValueError(f"granularity must be 'channel' or 'layer', got {self.granularity!r}")
     if self.steps < 1:
@@ -128,11 +130,20 @@ def bits_penalty(config: PhaseConfig, precision: Any, state: TrainState, specs: 
 
 
 def make_train_step(
-  model: nn.Module, config: PhaseConfig, specs: LayerSpecs, teacher: Teacher | None = None
+  model: nn.Module,
+  config: PhaseConfig,
+  specs: LayerSpecs,
+  teacher: Mapping[str, Any] | None = None,
 ) -> Callable[[TrainState, Mapping[str, Array], jax.Array], tuple[TrainState, dict[str, Array]]]:
   """The jitted step `(state, batch, phase key) -> (state, metrics)`; it consumes its state.
 
   Randomness is `fold_in(key, step)`, so a resumed run draws what an undisturbed one would have.
+
+  Args:
+    model: The network.
+    config: The phase.
+    specs: The model's quantized layers.
+    teacher: Variables of the float network, for a phase that distils and for no other.
 
   Raises:
     ValueError: the phase distils and there is no teacher, or the other way round.
@@ -145,7 +156,7 @@ def make_train_step(
   optimizer = make_optimizer(config.optimizer, config.steps)
   searching = config.mode == "noise"
 
-  def loss_fn(trainable, state, batch, key):
+  def loss_fn(trainable, state, batch, key, teacher):
     variables = {**state.variables, "params": trainable["params"]}
     if searching:
       variables["precision"] = trainable["precision"]
@@ -163,7 +174,9 @@ def make_train_step(
     task = jnp.mean(optax.softmax_cross_entropy(logits, targets))
     logs = {"loss": task, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"])}
     if config.distillation is not None:
-      task = distilled_loss(config.distillation, task, logits, teacher(batch["image"]))
+      task = distilled_loss(
+        config.distillation, task, logits, teacher_logits(model, teacher, batch["image"])
+      )
       logs["distilled_loss"] = task
     penalty = 0.0
     if searching:
@@ -171,10 +184,12 @@ def make_train_step(
       logs.update(extra)
     return task + penalty, (updated.get("batch_stats", {}), logs)
 
-  def step(state, batch, key):
+  def step(state, batch, key, teacher=None):
     trainable = {"params": state.params, "precision": state.precision}
     key = jax.random.fold_in(key, state.step)
-    grads, (batch_stats, logs) = jax.grad(loss_fn, has_aux=True)(trainable, state, batch, key)
+    grads, (batch_stats, logs) = jax.grad(loss_fn, has_aux=True)(
+      trainable, state, batch, key, teacher
+    )
     if config.granularity == "layer":
       # Channels that start alike and get one gradient stay alike.
       share = lambda g: jnp.broadcast_to(jnp.mean(g), g.shape)
@@ -198,7 +213,12 @@ def make_train_step(
     )
     return new, logs
 
-  return jax.jit(step, donate_argnums=0)
+  compiled = jax.jit(step, donate_argnums=0)
+  if teacher is None:
+    return compiled
+  # An argument: what a function closes over becomes a constant of its program.
+  teacher = jax.tree.map(jnp.asarray, dict(teacher))
+  return lambda state, batch, key: compiled(state, batch, key, teacher)
 
 
 def make_predict(model: nn.Module, mode: str) -> Callable[[Mapping[str, Any], Array], Array]:

@@ -58,11 +58,13 @@ def convolve(
 def _engine_differentiates(x: Array, kernel: Array) -> bool:
   """Whether the CPU engine can compute a convolution of these and its gradients.
 
-  Among several devices XLA's partitioner must see what it is to partition.
+  Among several devices XLA's partitioner must see what it is to partition, and the engine is called
+  for one size of batch.
   """
   return (
     jax.default_backend() == "cpu"
     and jax.device_count() == 1
+    and all(isinstance(extent, int) for extent in x.shape)
     and x.dtype == kernel.dtype == jnp.float32
     and xla_cpu.available()[0]
   )

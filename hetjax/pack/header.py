@@ -20,6 +20,7 @@ FIRST_VERSION = 1  # written where no leaf is half precision
 INDEX_BITS = 2  # of a channel's level in its palette, which has at most three
 MAX_RANK = 8
 MAX_CHANNELS = 1 << 20
+MAX_CONSTANTS = 1 << 22  # numbers that a file may ask for without holding them
 _MOST_HALF = float(np.finfo(np.float16).max)
 _TOP = {"version", "digest", "hetjax", "model", "config", "palette", "layers", "tensors"}
 _LAYER = {"name", "kernel", "positions"}

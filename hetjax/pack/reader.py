@@ -14,11 +14,9 @@ from hetjax.pack import container
 from hetjax.pack.artifact import Artifact, PackedLayer, check_artifact
 from hetjax.pack.bitpack import unpack_rows
 from hetjax.pack.errors import ArtifactError
-from hetjax.pack.header import INDEX_BITS, parse
+from hetjax.pack.header import INDEX_BITS, MAX_CONSTANTS, parse
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights, weight_bytes
-
-MAX_CONSTANTS = 1 << 22  # numbers that a file may ask for without holding them
 
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:

@@ -13,7 +13,15 @@ from hetjax.core.files import write_atomically
 from hetjax.pack import container
 from hetjax.pack.artifact import Artifact, PackedLayer, check_artifact
 from hetjax.pack.bitpack import pack_rows
-from hetjax.pack.header import INDEX_BITS, Header, LayerEntry, TensorEntry, dump, sorted_paths
+from hetjax.pack.header import (
+  INDEX_BITS,
+  MAX_CONSTANTS,
+  Header,
+  LayerEntry,
+  TensorEntry,
+  dump,
+  sorted_paths,
+)
 
 
 def to_bytes(artifact: Artifact) -> bytes:
@@ -24,7 +32,7 @@ def to_bytes(artifact: Artifact) -> bytes:
   """
   check_artifact(artifact)
   layers = list(artifact.layers.values())
-  tensors = [_entry(path, artifact.tensors[path]) for path in sorted_paths(artifact.tensors)]
+  tensors = _entries(artifact)
   header = Header(
     hetjax=artifact.hetjax_version,
     model=artifact.model_name,
@@ -49,11 +57,20 @@ def to_bytes(artifact: Artifact) -> bytes:
   )
 
 
-def _entry(path: str, value: np.ndarray) -> TensorEntry:
-  """How a leaf is stored: half precision that is one number throughout takes no data."""
-  half = value.dtype == np.float16
-  constant = half and bool((value == value.flat[0]).all())
-  return TensorEntry(path, value.shape, half, float(value.flat[0]) if constant else None)
+def _entries(artifact: Artifact) -> list[TensorEntry]:
+  """How leaves are stored: half precision that is one number throughout takes no data.
+
+  As far as a reader allows it.
+  """
+  entries, room = [], MAX_CONSTANTS
+  for path in sorted_paths(artifact.tensors):
+    value = np.asarray(artifact.tensors[path])
+    half, number = value.dtype == np.float16, None
+    # By their bits, which tell the two zeros apart.
+    if half and value.size <= room and len(np.unique(value.view(np.uint16))) == 1:
+      number, room = float(value.flat[0]), room - value.size
+    entries.append(TensorEntry(path, value.shape, half, number))
+  return entries
 
 
 def write_artifact(path: str | os.PathLike[str], artifact: Artifact) -> int:
@@ -87,9 +104,7 @@ def size_breakdown(artifact: Artifact) -> dict[str, int]:
     "codes": sum(int(np.size(layer.weights.codes)) for layer in layers),
     "bits": sum(_level_indices(layer).size for layer in layers),
     "scales": sum(leaf.nbytes for layer in layers for leaf in _scales(layer)),
-    "norms": sum(
-      leaf.nbytes for path, leaf in artifact.tensors.items() if _entry(path, leaf).value is None
-    ),
+    "norms": sum(artifact.tensors[e.path].nbytes for e in _entries(artifact) if e.value is None),
   }
   return sizes | {"header": len(to_bytes(artifact)) - sum(sizes.values())}
 

@@ -23,6 +23,9 @@ class FloatConv:
     strides: Of the window.
     padding: Zeros before and after, by axis.
     kernel_dilation: Of the window.
+
+  Raises:
+    ValueError: image and kernel have different numbers of channels.
   """
 
   image: tuple[int, int, int, int]
@@ -30,6 +33,12 @@ class FloatConv:
   strides: tuple[int, int]
   padding: Pads
   kernel_dilation: tuple[int, int]
+
+  def __post_init__(self):
+    if self.image[3] != self.kernel[2]:
+      raise ValueError(
+        f"kernel must read the image's {self.image[3]} channels, got kernel {self.kernel}"
+      )
 
   @property
   def output(self) -> tuple[int, int, int, int]:

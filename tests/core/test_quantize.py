@@ -150,6 +150,33 @@ def test_noise_gradient_of_sigma_is_the_noise_inside_the_range():
   noise = jnp.float32([0.5, -0.25, 1.0])
   x = jnp.float32([0.0, 0.3, 9.0])
   f = lambda s: quantize.inject_noise(x, s * jnp.ones(3), noise, signed=True)
-  tangent = jax.jvp(f, (jnp.float32(0.25),), (jnp.float32(1.0),))[1]
+  gradient = jax.jacrev(f)(jnp.float32(0.25))
   # The clipped one also feels the range 2 - sigma shrink.
-  np.testing.assert_allclose(tangent, [0.5, -0.25, 0.0], atol=1e-6)
+  np.testing.assert_allclose(gradient, [0.5, -0.25, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (5, 1), (1, 7), (4, 5, 7)])
+@pytest.mark.parametrize("signed", [True, False])
+def test_noise_gradients_are_those_of_the_formula(signed, shape):
+  def formula(x, sigma, noise):
+    top = quantize.grid_top(sigma, signed)
+    if signed:
+      return jnp.clip(x, -top, top) + sigma * noise
+    return jnp.where(x > 0, jnp.minimum(jax.nn.relu(x), top) + sigma * noise, 0.0)
+
+  keys = jax.random.split(jax.random.key(0), 4)
+  x = 3 * jax.random.normal(keys[0], (4, 5, 7))  # on both sides of the range
+  sigma = jax.random.uniform(keys[1], shape, minval=0.05, maxval=0.9)
+  noise = jax.random.uniform(keys[2], x.shape, minval=-1, maxval=1)
+  g = jax.random.normal(keys[3], x.shape)
+  ours = lambda x, s: quantize.inject_noise(x, s, noise, signed=signed)
+  y, pull_back = jax.vjp(ours, x, sigma)
+  want, plain = jax.vjp(lambda x, s: formula(x, s, noise), x, sigma)
+  np.testing.assert_allclose(y, want, rtol=1e-6, atol=1e-6)
+  for got, expected in zip(pull_back(g), plain(g), strict=True):
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_without_magnitude_has_finite_gradients():
+  f = lambda s: jnp.sum(quantize.inject_noise(jnp.ones(3), s, jnp.ones(3), signed=True))
+  assert np.isfinite(jax.grad(f)(jnp.float32(0.0)))

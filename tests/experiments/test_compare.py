@@ -61,6 +61,20 @@ def test_methods_keep_the_budget_and_layerwise_gives_a_layer_one_level(compared)
   assert any(len(counts) > 1 for counts in rows["random"]["channels"].values())
 
 
+def test_trials_share_a_float_network_unless_it_is_configured_otherwise(compared, config):
+  folder, _, _ = compared
+  assert len(list(folder.glob("start-seed0-*"))) == 1
+  experiment = Experiment.create(trials.recipe_of(config), quiet=True)
+  before = {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
+  trials._shared_start(experiment, folder)
+  assert before == {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
+  longer = trials.configured(
+    config, trials.Trial("random", options=(("train.steps", 3),), label="x")
+  )
+  trials._shared_start(Experiment.create(trials.recipe_of(longer), quiet=True), folder)
+  assert len(list(folder.glob("start-seed0-*"))) == 2
+
+
 def test_a_trial_with_a_result_is_not_trained_again(compared, config, monkeypatch):
   folder, wanted, _ = compared
   monkeypatch.setattr(trials, "run_trial", lambda *_: pytest.fail("trained again"))
@@ -82,6 +96,28 @@ def test_a_trial_that_fails_does_not_stop_the_others(config, tmp_path, monkeypat
   assert done == [1] and not (tmp_path / "uniform-2-params-seed0.json").exists()
 
 
+def test_results_of_another_configuration_are_not_taken_for_this_one(compared, config, tmp_path):
+  folder, wanted, _ = compared
+  longer = config | {"finetune": config["finetune"] | {"steps": 3}}
+  with pytest.raises(ValueError, match="was made with another configuration"):
+    trials.run_all(longer, wanted, folder, folder / "results", ("valid",))
+  twice = [trials.Trial("uniform"), trials.Trial("uniform")]
+  with pytest.raises(ValueError, match="trials must differ in name"):
+    trials.run_all(config, twice, tmp_path, tmp_path, ("valid",))
+  with pytest.raises(ValueError, match="options need a label"):
+    trials.Trial("uniform", options=(("batch_size", 8),))
+
+
+def test_other_splits_are_scored_without_training_anew(compared, config, monkeypatch):
+  folder, wanted, _ = compared
+  trial = next(t for t in wanted if t.method == "uniform")
+  run = trials.run_trial
+  monkeypatch.setattr(trials, "run_trial", lambda *a: run(*a) | {"scored": True})
+  assert trials.run_all(config, [trial], folder, folder / "results", ("valid", "test")) == []
+  row = json.loads((folder / "results" / f"{trial.name}.json").read_text())["rows"][0]
+  assert row["scored"] and set(row["accuracy"]) == {"valid", "test"}
+
+
 def test_options_change_the_configuration_of_one_trial(config):
   trial = trials.Trial(
     "heterogeneous", 3, options=(("finetune.steps", 7), ("batch_size", 8)), label="short"
@@ -89,9 +125,16 @@ def test_options_change_the_configuration_of_one_trial(config):
   changed = trials.configured(config, trial)
   assert (changed["finetune"]["steps"], changed["batch_size"], changed["seed"]) == (7, 8, 3)
   assert config["finetune"]["steps"] == 2
+  deep = config | {"finetune": config["finetune"] | {"distillation": {"weight": 0.8}}}
+  option = (("finetune.distillation.weight", 0.5),)
+  assert trials.configured(deep, trials.Trial("uniform", options=option, label="half"))[
+    "finetune"]["distillation"] == {"weight": 0.5}  # fmt: skip
+  assert deep["finetune"]["distillation"] == {"weight": 0.8}
   assert trial.name == "heterogeneous-short-2-params-seed3"
   with pytest.raises(KeyError, match="finetun"):
-    trials.configured(config, trials.Trial("uniform", options=(("finetun.steps", 7),)))
+    trials.configured(
+      config, trials.Trial("uniform", options=(("finetun.steps", 7),), label="wrong")
+    )
 
 
 def test_shards_are_a_partition():
@@ -108,7 +151,7 @@ def test_unknown_methods_and_budgets_below_every_level_are_refused(config):
   with pytest.raises(ValueError, match=r"method must be one of \['heterogeneous', 'layerwise'"):
     methods.train("best", experiment, {})
   for budget, level in ((1.0, 1), (3.9, 2), (9.0, 4)):
-    spending = experiment.with_recipe(mean_bits=budget)
+    spending = experiment.with_budget(budget)
     found = methods.uniform_assignment(spending).bits["stage0_block0/conv1"]
     assert np.unique(found).tolist() == [level]
   palette = {"model_config": config["model_config"] | {"palette": (2, 4)}}
@@ -119,18 +162,23 @@ def test_unknown_methods_and_budgets_below_every_level_are_refused(config):
     methods.uniform(experiment, {})
 
 
-def test_the_command_prints_the_table_of_what_there_is(tmp_path):
+def test_the_command_prints_the_table_of_what_there_is(compared, tmp_path):
+  folder, _, rows = compared
   path = tmp_path / "config.py"
   path.write_text(
     "from tests.shared import tiny_config\n"
     "def get_config():\n"
     "  config = tiny_config.get_config()\n"
-    "  config.data = 'synthetic'\n"
     "  config.splits = ('valid',)\n"
-    "  config.trials = ({'method': 'uniform', 'mean_bits': 2.0},)\n"
+    "  config.trials = (\n"
+    "    {'method': 'heterogeneous', 'mean_bits': 3.5}, {'method': 'heterogeneous', 'seed': 9}\n"
+    "  )\n"
     "  return config\n"
   )
-  command = [sys.executable, "-m", "experiments.compare", "--config", path]
-  command += ["--workdir", tmp_path / "work"]
+  command = [sys.executable, "-m", "experiments.compare", "--table", "--config", path]
+  command += ["--workdir", folder]
   out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-  assert "uniform-2-params-seed0" in out.splitlines()[-1] and "valid %" in out
+  *_, title, _, line = out.splitlines()
+  assert "valid %" in title and "compression" in title
+  assert line.startswith("heterogeneous-3.5-params-seed0")
+  assert f"{rows['heterogeneous']['accuracy']['valid']:.2f}" in line

@@ -7,10 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hetjax.learn.distillation import Distillation, distilled_loss, float_teacher
+from hetjax.learn.distillation import Distillation, distilled_loss, teacher_logits
 from hetjax.learn.optimizer import OptimizerConfig
 from hetjax.learn.step import initial_state, make_train_step
+from hetjax.nn.packing import assignment_collection
 from tests.shared import tiny
+from tests.shared.nets import random_assignment
+
+ASSIGNED = lambda exp: assignment_collection(random_assignment(exp.run.specs), exp.run.specs)
 
 
 def test_loss_by_hand():
@@ -41,7 +45,7 @@ def test_the_teacher_is_the_float_network_at_inference():
   images = exp.run.example()
   readable = {k: variables[k] for k in ("params", "batch_stats")}
   want = exp.run.model.apply(readable, images, mode="float", train=False)
-  np.testing.assert_allclose(float_teacher(exp.run.model, variables)(images), want, rtol=1e-4,
+  np.testing.assert_allclose(teacher_logits(exp.run.model, variables, images), want, rtol=1e-4,
                              atol=1e-4)  # fmt: skip
 
 
@@ -56,8 +60,7 @@ def test_a_student_learns_what_only_its_teacher_knows():
   )
   batch = exp.run.batches.batch(0)
   batch = {**batch, "label": np.zeros_like(batch["label"])}
-  classes = 3 * jax.nn.one_hot(np.arange(len(batch["label"])) % 10, 10)
-  step = make_train_step(exp.run.model, config, exp.run.specs, lambda images: classes)
+  step = make_train_step(exp.run.model, config, exp.run.specs, tiny.start_variables(exp, seed=5))
   state = jax.tree.map(jnp.array, initial_state(config, variables, exp.run.specs))
   losses = []
   for _ in range(40):
@@ -72,6 +75,7 @@ def test_a_phase_and_its_teacher_come_together():
   with pytest.raises(ValueError, match="was not given a teacher"):
     make_train_step(exp.run.model, distilling, exp.run.specs)
   with pytest.raises(ValueError, match="was given a teacher"):
-    make_train_step(exp.run.model, exp.recipe.train, exp.run.specs, lambda x: x)
-  with pytest.raises(ValueError, match="'finetune' distils and needs the float network"):
-    exp.run.train(distilling, lambda: {})
+    make_train_step(exp.run.model, exp.recipe.train, exp.run.specs, {})
+  start = lambda: {**tiny.start_variables(exp), "assignment": ASSIGNED(exp)}
+  with pytest.raises(ValueError, match="'finetune' with distillation .* was not given a teacher"):
+    exp.run.train(distilling, start)

@@ -85,7 +85,7 @@ def test_phases_draw_different_noise():
 
 def test_predictions_do_not_depend_on_the_batch():
   exp = tiny.shared()
-  variables, images = tiny.start_variables(exp), exp.test_images()[:37]
+  variables, images = tiny.start_variables(exp), exp.images()[:37]
   whole = loop.predictions(exp.run.model, variables, images, "float", 37)
   parts = loop.predictions(exp.run.model, variables, images, "float", 10)
   np.testing.assert_array_equal(whole, parts)

@@ -15,8 +15,7 @@ def finetuned(monkeypatch):
   """Phase and assignment of every finetuning, which does not take place."""
   seen = []
 
-  def record(run, phase, trained, assignment, teacher):
-    assert teacher is trained
+  def record(run, phase, start, assignment, teacher):
     seen.append((phase, assignment))
     return STATE
 
@@ -31,6 +30,24 @@ def test_what_is_not_searched_is_finetuned_for_longer(finetuned, method):
   phase, assignment = finetuned[0]
   assert phase.steps == exp.recipe.search.steps + exp.recipe.finetune.steps
   assert set(assignment.bits) == set(exp.run.specs)
+
+
+def test_methods_in_one_folder_do_not_take_each_others_checkpoints(finetuned, monkeypatch):
+  searches = []
+  monkeypatch.setattr(phases, "search", lambda run, phase, _: searches.append(phase) or STATE)
+  monkeypatch.setattr(phases, "assign_levels", lambda *_, **__: None)
+  exp = tiny.experiment()
+  for method in methods.METHODS:
+    methods.train(method, exp, tiny.start_variables(exp))
+  names = [phase.name for phase, _ in finetuned]
+  assert len(set(names)) == len(methods.METHODS) and "finetune" in names
+  assert len({phase.name for phase in searches}) == len(searches) == 2
+
+
+def test_another_budget_rules_the_search_too():
+  exp = tiny.experiment("somewhere").with_budget(2.25)
+  assert exp.recipe.mean_bits == exp.recipe.search.budget.target == 2.25
+  assert exp.run.workdir is None and exp.run.settings["mean_bits"] == 2.25
 
 
 def test_a_uniform_network_has_one_level_but_for_pinned_layers(finetuned):

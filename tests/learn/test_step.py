@@ -98,3 +98,29 @@ def test_a_search_reaches_its_budget_and_adapts_its_multiplier(search):
   assert int(state.step) == STEPS and np.isfinite(float(logs["loss"]))
   learned = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(state.precision)])
   assert learned.std() > 0.05  # channels differ in what they need
+
+
+def test_channels_of_a_layer_stay_alike_where_precisions_are_by_layer():
+  exp = tiny.shared()
+  optimizer = OptimizerConfig(2e-3, scale_rate=2e-3, precision_rate=0.02, warmup_steps=1)
+  spread = {}
+  for granularity in ("channel", "layer"):
+    config = PhaseConfig("search", "noise", 8, optimizer, granularity=granularity)
+    state = jax.tree.map(
+      lambda leaf: jnp.array(leaf, copy=True),
+      initial_state(config, tiny.start_variables(exp), exp.run.specs),
+    )
+    step = make_train_step(exp.run.model, config, exp.run.specs)
+    for index in range(3):
+      state, _ = step(state, exp.run.batches.batch(index), KEY)
+    learned = jax.tree.leaves(jax.device_get(state.precision))
+    assert all((np.abs(s + 2.5) > 1e-4).all() for s in learned)
+    spread[granularity] = max(float(np.ptp(s)) for s in learned)
+  assert spread["layer"] == 0.0 < spread["channel"]
+
+
+def test_precisions_by_layer_are_learned_in_a_search_only():
+  with pytest.raises(ValueError, match="'finetune' learns no bits: granularity needs 'noise'"):
+    PhaseConfig("finetune", "quantized", 1, granularity="layer")
+  with pytest.raises(ValueError, match="granularity must be 'channel' or 'layer', got 'block'"):
+    PhaseConfig("search", "noise", 1, granularity="block")

@@ -1,5 +1,6 @@
 """Slim variables: nearly the same network, few bytes besides the codes."""
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,12 +64,36 @@ def test_norms_and_scales_take_a_third_of_the_bytes(case):
 def test_what_half_precision_cannot_hold_stays(case):
   model, images, variables, _ = case
   stem = variables["params"]["stem_conv"]
-  for value in (1e5, 1e-6):
+  for value in (1e5, 1e-6):  # too large, and too small for a factor
     alpha = np.asarray(stem["alpha"]).copy()
     alpha[0] = value
     params = {**variables["params"], "stem_conv": {**stem, "alpha": alpha}}
     slim = hnn.slim(model, {**variables, "params": params}, images)
     np.testing.assert_array_equal(slim["params"]["stem_conv"]["alpha"], alpha)
+
+
+def test_small_biases_do_not_keep_a_leaf_from_rounding(case):
+  model, images, variables, _ = case
+  head = variables["params"]["head"]
+  params = {**variables["params"], "head": {**head, "bias": np.full(10, 1e-6, np.float32)}}
+  bias = hnn.slim(model, {**variables, "params": params}, images)["params"]["head"]["bias"]
+  assert (bias == bias.astype(np.float16)).all() and np.abs(bias - 1e-6).max() < 2.0**-24
+
+
+def test_norms_without_scale_or_bias_are_left_alone():
+  class Net(linen.Module):
+    @linen.compact
+    def __call__(self, x, *, mode="float"):
+      x = linen.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)(x)
+      return hnn.Dense(3, mode=mode)(x)
+
+  x = jax.random.normal(jax.random.key(0), (2, 4))
+  variables = Net().init(jax.random.key(1), x)
+  slim = hnn.slim(Net(), variables, x)
+  for a, b in zip(
+    *map(jax.tree.leaves, (slim["batch_stats"], variables["batch_stats"])), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_networks_without_batch_norms_are_only_rounded():

@@ -14,6 +14,7 @@ from hetjax.pack import (
   read_artifact,
   to_bytes,
   unpack_weights,
+  writer,
 )
 
 ONE = np.ones(1, np.float32)
@@ -127,6 +128,21 @@ def test_only_what_loses_nothing_becomes_half_precision(golden):
   assert narrowed.layers["head"] is odd
   back = from_bytes(to_bytes(narrowed))
   assert back.tensors["params/c"].tolist() == [1.0]
+
+
+def test_constants_beyond_what_a_reader_allows_are_stored(golden, monkeypatch):
+  monkeypatch.setattr(writer, "MAX_CONSTANTS", 10)
+  tensors = {f"params/{name}": np.full(6, 2, np.float16) for name in "ab"}
+  artifact = dataclasses.replace(narrow(golden.network()), tensors=tensors)
+  data = to_bytes(artifact)
+  assert b"[[6],2.0]" in data and b"[[6]]" in data
+  assert all(v.tolist() == [2.0] * 6 for v in from_bytes(data).tensors.values())
+
+
+def test_both_zeros_come_back(golden):
+  zeros = np.float16([0.0, -0.0])
+  artifact = dataclasses.replace(narrow(golden.network()), tensors={"params/z": zeros})
+  assert np.signbit(from_bytes(to_bytes(artifact)).tensors["params/z"]).tolist() == [False, True]
 
 
 def test_a_layer_of_mixed_precision_is_refused(golden):

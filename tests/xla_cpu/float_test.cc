@@ -91,6 +91,29 @@ void Check(const char* what, const char* isa, int64_t number, const Floats& expe
   }
 }
 
+// In one order whoever adds: numbers whose sums round. Threads in their own rounding mode would
+// differ by that alone.
+void CheckOrder(const char* isa, int64_t number, const hetjax::FloatConv& conv, Floats x,
+                Floats kernel, Floats g, Random& random) {
+  for (Floats* values : {&x, &kernel, &g}) {
+    for (float& value : *values) value = random.Uniform(-1, 1);
+  }
+  const auto run = [&](hetjax::Executor& executor) {
+    Sums sums = {Floats(g.size()), Floats(x.size()), Floats(kernel.size())};
+    hetjax::FloatForward(conv, x.data(), kernel.data(), sums.y.data(), executor);
+    hetjax::FloatInputGradient(conv, g.data(), kernel.data(), sums.x_gradient.data(), executor);
+    hetjax::FloatKernelGradient(conv, x.data(), g.data(), sums.kernel_gradient.data(), executor);
+    return sums;
+  };
+  hetjax::Executor serial;
+  Threads threads(random.Int(2, 5), FE_TONEAREST);
+  const Sums expected = run(serial), got = run(threads);
+  Check("output by threads", isa, number, expected.y, got.y);
+  Check("gradient of input by threads", isa, number, expected.x_gradient, got.x_gradient);
+  Check("gradient of weight by threads", isa, number, expected.kernel_gradient,
+        got.kernel_gradient);
+}
+
 void CheckCase(uint64_t seed, int64_t number) {
   Random random(seed + static_cast<uint64_t>(number) * 0x9e3779b97f4a7c15u);
   const hetjax::FloatConv conv = RandomConv(random);
@@ -116,6 +139,7 @@ void CheckCase(uint64_t seed, int64_t number) {
       Check("gradient of weight", kernels->name, number, expected.kernel_gradient,
             got.kernel_gradient);
     }
+    CheckOrder(kernels->name, number, conv, x, kernel, g, random);
   }
 }
 

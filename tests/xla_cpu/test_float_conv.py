@@ -65,11 +65,13 @@ def test_products_equal_those_of_xla(isa, name):
 def test_a_call_that_does_not_fit_its_attributes_is_refused():
   conv = FloatConv((1, 4, 4, 2), (3, 3, 2, 5), (1, 1), ((1, 1), (1, 1)), (1, 1))
   x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros(conv.kernel)
+  with pytest.raises(ValueError, match="kernel must read the image's 3 channels"):
+    FloatConv((1, 4, 4, 3), (3, 3, 2, 5), (1, 1), ((1, 1), (1, 1)), (1, 1))
   with pytest.raises(jax.errors.JaxRuntimeError, match=r"x must have shape \(1, 4, 4, 2\), got"):
     conv.forward(x, kernel)
 
 
-def test_sums_do_not_depend_on_the_order_of_threads():
+def test_sums_do_not_depend_on_who_is_first():
   conv = FloatConv((64, 14, 14, 24), (3, 3, 24, 48), (2, 2), ((1, 1), (1, 1)), (1, 1))
   rng = np.random.default_rng(0)
   draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)

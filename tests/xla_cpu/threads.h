@@ -24,14 +24,14 @@ inline void SpoilScratch() {
 // Threads whose roundings the core has to set right.
 class Threads final : public hetjax::Executor {
  public:
-  explicit Threads(int64_t count) : count_(count) {}
+  explicit Threads(int64_t count, int rounding = FE_UPWARD) : count_(count), rounding_(rounding) {}
   int64_t threads() const override { return count_; }
   void Run(int64_t count, const std::function<void(int64_t)>& task) override {
     std::atomic<int64_t> next{0};
     std::vector<std::thread> threads;
     for (int64_t i = 0; i < count_; ++i) {
       threads.emplace_back([&] {
-        std::fesetround(FE_UPWARD);
+        std::fesetround(rounding_);
         SpoilScratch();
         for (int64_t t; (t = next.fetch_add(1)) < count;) task(t);
       });
@@ -41,6 +41,7 @@ class Threads final : public hetjax::Executor {
 
  private:
   const int64_t count_;
+  const int rounding_;
 };
 
 }  // namespace hetjax_test

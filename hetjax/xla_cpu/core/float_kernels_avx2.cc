@@ -10,8 +10,8 @@ namespace {
 
 typedef __m256 Vector;
 
-// In place and in this order: the compiler would take a second register for factors, which a tile
-// of 4 x 3 sums and 3 weights does not leave, and spill a sum within the loop.
+// In place and in this order: a tile leaves one register free, and the compiler's own order of
+// products takes more.
 HETJAX_INLINE void AddProduct(Vector a, Vector b, Vector* sum) {
   __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
 }
