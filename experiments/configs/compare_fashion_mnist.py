@@ -21,6 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.steps = 12 * STEPS_PER_EPOCH
   config.search.steps = 4 * STEPS_PER_EPOCH
   config.finetune.steps = 8 * STEPS_PER_EPOCH
+  # Larger than in the demo, as first trials on the validation images suggest.
+  config.search.learning_rate = config.finetune.learning_rate = 6e-3
+  config.search.precision_rate = 2e-2
   config.splits = ("valid",)
   learned = ("heterogeneous", "layerwise", "random", "weight_rms")
   config.trials = (

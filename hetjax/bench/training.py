@@ -140,7 +140,7 @@ def measure(threads: int, *, seconds: float, specs: Sequence[Workload] = WORKLOA
   rows = []
   for workload in specs:
     calls, known, macs = steps(workload)
-    times = interleaved(calls, seconds=seconds)
+    times = interleaved(calls, seconds=seconds, least=5)
     for phase, timing in times.items():
       rows.append(
         {
