@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from hetjax.core.precision import mean_bits
 from hetjax.learn.loop import accuracy
 from hetjax.learn.recipe import Experiment
 from hetjax.nn.packing import artifact_of, float_variables
-from hetjax.pack import float32_bytes, size_breakdown, write_artifact
+from hetjax.pack import Artifact, float32_bytes, size_breakdown, write_artifact
 from hetjax.report import Column
 
 COLUMNS = (
@@ -38,6 +39,34 @@ def _latencies(float_call, networks: Mapping[str, runtime.Network], image, secon
   calls = {"float32": float_call}
   calls |= {name: functools.partial(network, image) for name, network in networks.items()}
   return {k: t.microseconds for k, t in interleaved(calls, seconds=seconds).items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Packed:
+  """A trained network as a file and as what runs from it.
+
+  Attributes:
+    variables: Those that were packed, slim.
+    artifact: What the file holds.
+    network: The loaded file.
+    file_bytes: Its size.
+  """
+
+  variables: Mapping[str, Any]
+  artifact: Artifact
+  network: runtime.Network
+  file_bytes: int
+
+
+def pack(experiment: Experiment, variables: Mapping[str, Any], path: Path) -> Packed:
+  """Makes trained variables slim, writes them packed to `path` and loads the file."""
+  run = experiment.run
+  slim = hnn.slim(run.model, variables, run.example()[:1])
+  name, config = models.name_of(run.model), models.config_of(run.model)
+  artifact = artifact_of(name, config, slim, run.specs)
+  size = write_artifact(path, artifact)
+  network = runtime.load(path, experiment.dataset.image_shape)
+  return Packed(slim, artifact, network, size)
 
 
 def network_rows(
@@ -63,19 +92,16 @@ def network_rows(
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   rows, networks = [], {}
-  for name, trained_variables in quantized.items():
-    variables = hnn.slim(model, trained_variables, experiment.images()[:1])
-    artifact = artifact_of(models.name_of(model), models.config_of(model), variables, specs)
-    path = folder / f"{name.replace(' ', '-')}.safetensors"
-    size = write_artifact(path, artifact)
-    networks[name] = network = runtime.load(path, dataset.image_shape)
-    packed = predict_packed(network, experiment.images())
+  for name, variables in quantized.items():
+    made = pack(experiment, variables, folder / f"{name.replace(' ', '-')}.safetensors")
+    artifact, size, networks[name] = made.artifact, made.file_bytes, made.network
+    packed = predict_packed(made.network, experiment.images())
     parts = size_breakdown(artifact)
     rows.append(
       {
         "name": name,
         "accuracy": accuracy(packed, dataset.test.labels),
-        "disagreements": int(np.sum(packed != experiment.predict(variables, "quantized"))),
+        "disagreements": int(np.sum(packed != experiment.predict(made.variables, "quantized"))),
         "mean_bits": float(mean_bits(artifact.assignment.bits, specs)),
         "mean_bits_macs": float(mean_bits(artifact.assignment.bits, specs, "macs")),
         "file_bytes": size,

@@ -16,14 +16,11 @@ from typing import Any
 import numpy as np
 
 from experiments import measure
-from hetjax import models, runtime
-from hetjax import nn as hnn
 from hetjax.core.precision import mean_bits
 from hetjax.learn import methods
-from hetjax.learn.loop import accuracy
 from hetjax.learn.recipe import Experiment, plain, recipe_of
-from hetjax.nn.packing import artifact_of, float_variables
-from hetjax.pack import float32_bytes, size_breakdown, write_artifact
+from hetjax.nn.packing import float_variables
+from hetjax.pack import float32_bytes, size_breakdown
 from hetjax.report import write_json
 
 FLOAT = "float32"
@@ -163,19 +160,14 @@ def _row(experiment: Experiment, trial: Trial, splits: Sequence[str], size: int)
 
 
 def _packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, splits) -> dict:
-  run, dataset = experiment.run, experiment.dataset
-  variables = hnn.slim(run.model, variables, run.example()[:1])
-  artifact = artifact_of(
-    models.name_of(run.model), models.config_of(run.model), variables, run.specs
-  )
-  path = workdir / f"{trial.name}.safetensors"
-  size = write_artifact(path, artifact)
-  network = runtime.load(path, dataset.image_shape)
+  run = experiment.run
+  made = measure.pack(experiment, variables, workdir / f"{trial.name}.safetensors")
+  artifact, variables, size = made.artifact, made.variables, made.file_bytes
   scores, unlike = {}, 0
   for split in splits:
-    packed = measure.predict_packed(network, experiment.images(split))
+    packed = measure.predict_packed(made.network, experiment.images(split))
     unlike += int(np.sum(packed != experiment.predict(variables, "quantized", split)))
-    scores[split] = accuracy(packed, dataset.split(split).labels)
+    scores[split] = experiment.accuracy(packed, split)
   float_bytes = float32_bytes(float_variables(variables, run.specs))
   bits = artifact.assignment.bits
   return _row(experiment, trial, splits, size) | {

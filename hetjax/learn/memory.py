@@ -14,7 +14,7 @@ def keep_memory() -> bool:
   """Has the C library keep freed memory instead of returning it to the system.
 
   XLA allocates a step's temporaries anew in every step. By default each is mapped, cleared page by
-  page as it is first touched, and unmapped, which on CPU takes a fifth of a small network's step.
+  page as it is first touched, and unmapped, which on CPU is a good part of a small network's step.
   For processes that train and end; to be called before JAX has done anything, as threads that
   allocated before stay with what they have.
 
