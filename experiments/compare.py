@@ -28,12 +28,14 @@ _TABLE = flags.DEFINE_bool("table", False, "Train nothing, print the table of wh
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def columns(splits) -> tuple[Column, ...]:
+def columns(splits, text: bool) -> tuple[Column, ...]:
   """Columns of the table for rows scored on these parts of the data."""
   percent = lambda v: f"{v:.2f}"
+  score, unit = ("perplexity", "perplexity") if text else ("accuracy", "%")
+  digits = (lambda v: f"{v:.4f}") if text else percent
   return (
     Column("name", "trial"),
-    *(Column(f"accuracy_{s}", f"{s} %", percent) for s in splits),
+    *(Column(f"{score}_{s}", f"{s} {unit}", digits) for s in splits),
     Column("mean_bits", "bits by params", percent),
     Column("mean_bits_macs", "by MACs", percent),
     Column("file_bytes", "file bytes"),
@@ -67,8 +69,9 @@ def main(argv):
     failed = trials.run_all(config, mine, workdir, results, splits)
   rows = read_rows([results / f"{t.name}.json" for t in chosen])
   for row in rows:
-    row |= {f"accuracy_{s}": v for s, v in row["accuracy"].items()}
-  print(render(rows, columns(splits)))
+    for score in ("accuracy", "perplexity"):
+      row |= {f"{score}_{s}": v for s, v in row.get(score, {}).items()}
+  print(render(rows, columns(splits, any("perplexity" in row for row in rows))))
   if failed:
     raise SystemExit(f"{len(failed)} trials failed: {', '.join(failed)}")
 

@@ -57,15 +57,16 @@ def main(argv):
   experiment = Experiment.create(recipe_of(config.to_dict()))
   trained = experiment.train_float()
   networks = {
-    "uniform 4-bit": methods.uniform(experiment.with_budget(4.0), trained),
-    "uniform 2-bit": methods.uniform(experiment.with_budget(2.0), trained),
+    "uniform 4-bit": methods.uniform(experiment.with_limit(4.0), trained),
+    "uniform 2-bit": methods.uniform(experiment.with_limit(2.0), trained),
     "heterogeneous": methods.heterogeneous(experiment, trained),
   }
   folder = os.path.dirname(os.path.abspath(_JSON.value))
   rows = measure.network_rows(experiment, trained, networks, folder)
   mix = measure.channel_mix(networks["heterogeneous"], experiment.run.specs)
   rows.append(measure.resnet18_row(mix, _SEED.value))
-  print(f"\n{_DATA.value}, {len(experiment.dataset.test)} test images, seed {_SEED.value}\n")
+  images = len(experiment.dataset.test)
+  print(f"\n{_DATA.value}, {images} test images, seed {_SEED.value}\n")
   print(render(rows, measure.COLUMNS))
   sizes = rows[3]["sizes"]
   print("\nheterogeneous file: " + ", ".join(f"{k} {v} bytes" for k, v in sizes.items()))

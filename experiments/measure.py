@@ -16,7 +16,8 @@ from hetjax import models, runtime
 from hetjax import nn as hnn
 from hetjax.bench import interleaved
 from hetjax.core.precision import mean_bits
-from hetjax.learn.loop import accuracy
+from hetjax.data import map_batches
+from hetjax.learn.loop import predictions
 from hetjax.learn.recipe import Experiment
 from hetjax.nn.packing import artifact_of, float_variables
 from hetjax.pack import Artifact, float32_bytes, size_breakdown, write_artifact
@@ -65,7 +66,7 @@ def pack(experiment: Experiment, variables: Mapping[str, Any], path: Path) -> Pa
   name, config = models.name_of(run.model), models.config_of(run.model)
   artifact = artifact_of(name, config, slim, run.specs)
   size = write_artifact(path, artifact)
-  network = runtime.load(path, experiment.dataset.image_shape)
+  network = runtime.load(path, experiment.dataset.input_shape)
   return Packed(slim, artifact, network, size)
 
 
@@ -87,20 +88,19 @@ def network_rows(
     Rows for `COLUMNS`, float32 first; quantized ones also count how many test images the packed
     file classifies unlike the training-side network ("disagreements", 0 by contract).
   """
-  run, dataset = experiment.run, experiment.dataset
-  model, specs = run.model, run.specs
+  model, specs = experiment.run.model, experiment.run.specs
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   rows, networks = [], {}
   for name, variables in quantized.items():
     made = pack(experiment, variables, folder / f"{name.replace(' ', '-')}.safetensors")
     artifact, size, networks[name] = made.artifact, made.file_bytes, made.network
-    packed = predict_packed(made.network, experiment.images())
+    packed = predictions(map_batches(made.network, experiment.dataset.inputs("test")))
     parts = size_breakdown(artifact)
     rows.append(
       {
         "name": name,
-        "accuracy": accuracy(packed, dataset.test.labels),
+        "accuracy": experiment.accuracy(packed),
         "disagreements": int(np.sum(packed != experiment.predict(made.variables, "quantized"))),
         "mean_bits": float(mean_bits(artifact.assignment.bits, specs)),
         "mean_bits_macs": float(mean_bits(artifact.assignment.bits, specs, "macs")),
@@ -121,7 +121,7 @@ def network_rows(
     "overhead_bytes": bytes_ - 4 * sum(s.weights for s in specs.values()),
   }
   rows = [first, *rows]
-  image = jax.device_put(experiment.images()[:1])
+  image = jax.device_put(experiment.dataset.inputs("test")[:1])
   apply = jax.jit(lambda v, x: model.apply(v, x, mode="float"))
   plain = jax.device_put(plain)
   latency = _latencies(lambda: apply(plain, image), networks, image, seconds=4.0)
@@ -130,16 +130,6 @@ def network_rows(
     row["latency_us"] = latency[row["name"]]
     row["latency_peer_us"] = latency["float32"]
   return rows
-
-
-def predict_packed(network: runtime.Network, images: np.ndarray, size: int = 250) -> np.ndarray:
-  """Classes that a packed network predicts for normalised images, int32[n]."""
-  out = []
-  for i in range(0, len(images), size):
-    part = images[i : i + size]
-    padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-    out.append(np.argmax(np.asarray(network(padded)), -1)[: len(part)])
-  return np.concatenate(out)
 
 
 def channel_mix(variables: Mapping[str, Any], specs) -> dict[int, float]:

@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import math
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ import numpy as np
 
 from experiments import measure
 from hetjax.core.precision import mean_bits
+from hetjax.data import TextDataset, map_batches
 from hetjax.learn import methods
+from hetjax.learn.loop import predictions, scores
 from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.nn.packing import float_variables
 from hetjax.pack import float32_bytes, size_breakdown
@@ -38,8 +41,9 @@ class Trial:
     method: A name of `hetjax.learn.methods.METHODS`, or "float32" for the network to compare with,
       trained in float mode for as many steps as any other method takes in all.
     seed: Of everything random.
-    mean_bits: Budget of the method.
-    by: What the budget's mean is weighted by.
+    limit: Of the budget's quantity.
+    quantity: What the budget limits.
+    machine: Hardware target of a budget of latency.
     options: Changed fields of the configuration, "phase.field" -> value, with a label in front of
       them in the trial's name.
     label: Of the options.
@@ -47,8 +51,9 @@ class Trial:
 
   method: str
   seed: int = 0
-  mean_bits: float = 2.0
-  by: str = "params"
+  limit: float = 2.0
+  quantity: str = "mean_bits_params"
+  machine: str | None = None
   options: tuple[tuple[str, Any], ...] = ()
   label: str = ""
 
@@ -63,7 +68,7 @@ class Trial:
     """Names files; `run_all` refuses two trials of one name."""
     parts = [self.method, *([self.label] if self.label else [])]
     if self.method != FLOAT:
-      parts += [f"{self.mean_bits:g}", self.by]
+      parts += [self.quantity, f"{self.limit:g}"]
     return "-".join([*parts, f"seed{self.seed}"])
 
 
@@ -74,7 +79,8 @@ def configured(config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
     KeyError: an option names a field of no phase.
   """
   config = copy.deepcopy(dict(config))
-  config |= {"seed": trial.seed, "mean_bits": trial.mean_bits, "by": trial.by}
+  budget = {k: getattr(trial, k) for k in ("quantity", "limit", "machine")}
+  config |= {"seed": trial.seed, "budget": {**config["budget"], **budget}}
   for path, value in trial.options:
     *phase, field = path.split(".")
     node = config
@@ -109,10 +115,8 @@ def run_trial(
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=steps))
     experiment = Experiment.create(recipe, str(workdir / trial.name))
     variables = float_variables(experiment.train_float(), experiment.run.specs)
-    size = float32_bytes(variables)
-    return _row(experiment, trial, splits, size) | {
-      "accuracy": {s: _accuracy(experiment, variables, "float", s) for s in splits},
-    }
+    answers = {s: experiment.logits(variables, "float", s) for s in splits}
+    return _row(experiment, trial, answers, float32_bytes(variables))
   experiment = Experiment.create(recipe)
   trained = _shared_start(experiment, workdir)
   experiment = experiment.in_workdir(str(workdir / trial.name))
@@ -139,41 +143,46 @@ def _shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
     return dataclasses.replace(experiment, run=run).train_float()
 
 
-def _accuracy(experiment: Experiment, variables, mode: str, split: str) -> float:
-  return experiment.accuracy(experiment.predict(variables, mode, split), split)
-
-
-def _row(experiment: Experiment, trial: Trial, splits: Sequence[str], size: int) -> dict[str, Any]:
-  recipe, run = experiment.recipe, experiment.run
+def _row(
+  experiment: Experiment, trial: Trial, answers: Mapping[str, np.ndarray], size: int
+) -> dict[str, Any]:
+  """What all trials tell; `answers` are a network's logits by part of the data."""
+  recipe, data = experiment.recipe, experiment.dataset
   steps = recipe.train.steps
   if trial.method != FLOAT:
     steps += recipe.search.steps + recipe.finetune.steps
-  return {
+  scored = {s: scores(logits, data.labels(s)) for s, logits in answers.items()}
+  row = {
     "name": trial.name,
+    "data": data.name,
     "method": trial.method,
     "label": trial.label,
     "seed": trial.seed,
-    "splits": list(splits),
-    "epochs": steps / run.batches.steps_per_epoch,
+    "splits": list(answers),
+    "epochs": steps / experiment.run.batches.steps_per_epoch,
     "file_bytes": size,
+    "accuracy": {s: score["accuracy"] for s, score in scored.items()},
+    "loss": {s: score["loss"] for s, score in scored.items()},
   }
+  if isinstance(data, TextDataset):
+    row["perplexity"] = {s: math.exp(loss) for s, loss in row["loss"].items()}
+  return row
 
 
 def _packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, splits) -> dict:
   run = experiment.run
   made = measure.pack(experiment, variables, workdir / f"{trial.name}.safetensors")
   artifact, variables, size = made.artifact, made.variables, made.file_bytes
-  scores, unlike = {}, 0
+  answers, unlike = {}, 0
   for split in splits:
-    packed = measure.predict_packed(made.network, experiment.images(split))
-    unlike += int(np.sum(packed != experiment.predict(variables, "quantized", split)))
-    scores[split] = experiment.accuracy(packed, split)
+    answers[split] = map_batches(made.network, experiment.dataset.inputs(split))
+    trained = experiment.predict(variables, "quantized", split)
+    unlike += int(np.sum(predictions(answers[split]) != trained))
   float_bytes = float32_bytes(float_variables(variables, run.specs))
   bits = artifact.assignment.bits
-  return _row(experiment, trial, splits, size) | {
-    "accuracy": scores,
+  return _row(experiment, trial, answers, size) | {
     "disagreements": unlike,
-    "budget": {"mean_bits": trial.mean_bits, "by": trial.by},
+    "budget": {"quantity": trial.quantity, "limit": trial.limit, "machine": trial.machine},
     "mean_bits": float(mean_bits(bits, run.specs)),
     "mean_bits_macs": float(mean_bits(bits, run.specs, "macs")),
     "compression": float_bytes / size,

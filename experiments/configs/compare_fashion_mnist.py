@@ -28,10 +28,10 @@ def get_config() -> ml_collections.ConfigDict:
   learned = ("heterogeneous", "layerwise", "random", "weight_rms")
   config.trials = (
     {"method": "float32"},
-    *({"method": "uniform", "mean_bits": bits} for bits in (4.0, 2.0, 1.0)),
+    *({"method": "uniform", "limit": bits} for bits in (4.0, 2.0, 1.0)),
     *(
-      {"method": method, "mean_bits": bits, "by": by}
-      for by in ("params", "macs")
+      {"method": method, "limit": bits, "quantity": quantity}
+      for quantity in ("mean_bits_params", "mean_bits_macs")
       for bits in (2.0, 1.6)
       for method in learned
     ),

@@ -17,8 +17,11 @@ def get_config() -> ml_collections.ConfigDict:
       "model_config": {"widths": (16, 32, 64), "stem": "cifar", "palette": (1, 2, 4)},
       "batch_size": 64,
       "seed": 0,
-      "mean_bits": 2.0,
-      "by": "params",
+      "budget": {
+        "quantity": "mean_bits_params",
+        "limit": 2.0,
+        "machine": ml_collections.config_dict.placeholder(str),
+      },
       "target": ml_collections.config_dict.placeholder(str),
       "log_every": 50,
       "checkpoint_every": 500,

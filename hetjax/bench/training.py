@@ -110,11 +110,11 @@ def steps(workload: Workload) -> tuple[dict[str, Callable[[], Any]], dict[str, R
   model = models.create(workload.model, **workload.config)
   rng = np.random.default_rng(0)
   batch = {
-    "image": jnp.asarray(rng.normal(size=workload.input), jnp.float32),
+    "input": jnp.asarray(rng.normal(size=workload.input), jnp.float32),
     "label": jnp.asarray(rng.integers(0, model.classes, workload.input[0]), jnp.int32),
   }
   specs = hnn.layer_specs(model, jax.ShapeDtypeStruct((1, *workload.input[1:]), jnp.float32))
-  starts = _starts(model, specs, batch["image"])
+  starts = _starts(model, specs, batch["input"])
   calls, known = {}, {}
   for phase in PHASES:
     # The step consumes its state, and phases share variables.

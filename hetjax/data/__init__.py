@@ -1,13 +1,14 @@
-"""Image classification data: sources, and a pipeline that is a pure function of the step.
+"""Images to classify and text to predict: sources, and batches as pure functions of the step.
 
-`load_dataset` names the sources; `Batches` turns a dataset into training batches and
-`evaluation_batches` into a pass over a split.
+`load_dataset` names the sources; `training_batches` turns a dataset into training batches and
+`map_batches` applies a function to a whole part of it.
 """
 
 from hetjax.data.augment import Augment
-from hetjax.data.batches import Batches, evaluation_batches
+from hetjax.data.batches import Batches, map_batches, training_batches
 from hetjax.data.dataset import Dataset, Split
 from hetjax.data.registry import DATASETS, load_dataset
+from hetjax.data.text import TextBatches, TextDataset
 
 __all__ = [
   "DATASETS",
@@ -15,6 +16,9 @@ __all__ = [
   "Batches",
   "Dataset",
   "Split",
-  "evaluation_batches",
+  "TextBatches",
+  "TextDataset",
   "load_dataset",
+  "map_batches",
+  "training_batches",
 ]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from hetjax.data import random
 from hetjax.data.augment import Augment
 from hetjax.data.dataset import Dataset
 from hetjax.data.prefetch import Prefetcher
+from hetjax.data.text import TextBatches, TextDataset
 
 Batch = dict[str, np.ndarray]
 
@@ -78,7 +81,7 @@ class Batches:
       step: Training step, counted from 0 over all epochs.
 
     Returns:
-      "image" float32[batch_size, H, W, C], normalised after augmentation, and "label"
+      "input" float32[batch_size, H, W, C], normalised after augmentation, and "label"
       int32[batch_size].
     """
     chosen = self.indices(step)
@@ -87,7 +90,7 @@ class Batches:
     if augment:
       images = augment(images, self.seed, step)
     return {
-      "image": self.dataset.normalize(images),
+      "input": self.dataset.normalize(images),
       "label": self.dataset.train.labels[chosen],
     }
 
@@ -105,34 +108,36 @@ class Batches:
     return Prefetcher(self.batch, start_step, stop, depth)
 
 
-def evaluation_batches(dataset: Dataset, split: str, batch_size: int) -> Iterator[Batch]:
-  """One pass over a part in its own order, undistorted, in batches of one shape.
+def training_batches(
+  dataset: Dataset | TextDataset, batch_size: int, seed: int
+) -> Batches | TextBatches:
+  """Batches of either kind of data."""
+  kind = TextBatches if isinstance(dataset, TextDataset) else Batches
+  return kind(dataset, batch_size, seed=seed)
+
+
+def map_batches(
+  function: Callable[[np.ndarray], Any], inputs: Shaped[np.ndarray, "n ..."], batch_size: int = 250
+) -> Shaped[np.ndarray, "n ..."]:
+  """Applies a function of batches to all inputs, in order and in batches of one size.
 
   Args:
-    dataset: Where the images come from.
-    split: "train", "valid" or "test".
-    batch_size: Images per batch.
-
-  Yields:
-    "image" float32[batch_size, H, W, C] normalised, and "label" int32[batch_size]. The last batch
-    is filled up with copies of its last image under label -1, which no prediction equals: count
-    hits over labels >= 0.
+    function: Of `batch_size` inputs, or of all if there are fewer; the last batch is filled up with
+      copies of the last input.
+    inputs: Along their first axis.
+    batch_size: Inputs per call.
 
   Raises:
-    ValueError: the split is unknown or the batch size is below 1.
+    ValueError: there are no inputs, or the batch size is below 1.
   """
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-  part = dataset.split(split)
-  return _evaluation_batches(dataset, part.images, part.labels, batch_size)
-
-
-def _evaluation_batches(dataset, images, labels, batch_size) -> Iterator[Batch]:
-  for start in range(0, len(labels), batch_size):
-    image = dataset.normalize(images[start : start + batch_size])
-    label = labels[start : start + batch_size]
-    missing = batch_size - len(label)
-    yield {
-      "image": np.pad(image, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge"),
-      "label": np.pad(label, (0, missing), constant_values=-1),
-    }
+  if not len(inputs):
+    raise ValueError("inputs must hold at least one, got none")
+  size = min(batch_size, len(inputs))
+  out = []
+  for start in range(0, len(inputs), size):
+    part = inputs[start : start + size]
+    filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+    out.append(np.asarray(function(filled))[: len(part)])
+  return np.concatenate(out)

@@ -75,7 +75,7 @@ class Dataset:
   augment: Augment
 
   def __post_init__(self):
-    shape, dtype = self.image_shape, self.train.images.dtype
+    shape, dtype = self.input_shape, self.train.images.dtype
     for part in SPLITS:
       split = getattr(self, part)
       if split.images.shape[1:] != shape or split.images.dtype != dtype:
@@ -94,7 +94,7 @@ class Dataset:
       raise ValueError(f"std must be positive, got {self.std.tolist()}")
 
   @property
-  def image_shape(self) -> tuple[int, int, int]:
+  def input_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of one image."""
     return self.train.images.shape[1:]
 
@@ -103,6 +103,19 @@ class Dataset:
     if name not in SPLITS:
       raise ValueError(f"split must be one of {SPLITS}, got {name!r}")
     return getattr(self, name)
+
+  @property
+  def model_fields(self) -> dict[str, int]:
+    """What a model must know of the data."""
+    return {"classes": self.classes}
+
+  def inputs(self, split: str) -> np.ndarray:
+    """The normalised images of a part, float32[n, h, w, c]."""
+    return self.normalize(self.split(split).images)
+
+  def labels(self, split: str) -> np.ndarray:
+    """The labels of a part, int32[n]."""
+    return self.split(split).labels
 
   def normalize(self, images: np.ndarray) -> np.ndarray:
     """`(images - mean) / std` per channel, float32."""

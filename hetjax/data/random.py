@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 # One stream for each use, so that two uses of one seed are independent.
-SPLIT, SHUFFLE, AUGMENT, SYNTHETIC = range(4)
+SPLIT, SHUFFLE, AUGMENT, SYNTHETIC, WINDOWS = range(5)
 _INDEX_BITS = 56
 
 

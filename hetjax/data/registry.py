@@ -9,19 +9,23 @@ from hetjax.data.cifar10 import load_cifar10
 from hetjax.data.dataset import Dataset
 from hetjax.data.digits import load_digits
 from hetjax.data.fashion_mnist import load_fashion_mnist
-from hetjax.data.synthetic import load_synthetic
+from hetjax.data.foldoc import load_foldoc
+from hetjax.data.synthetic import load_synthetic, load_synthetic_text
+from hetjax.data.text import TextDataset
 
-DATASETS: MappingProxyType[str, Callable[..., Dataset]] = MappingProxyType(
+DATASETS: MappingProxyType[str, Callable[..., Dataset | TextDataset]] = MappingProxyType(
   {
     "digits": load_digits,
     "fashion_mnist": load_fashion_mnist,
     "cifar10": load_cifar10,
+    "foldoc": load_foldoc,
     "synthetic": load_synthetic,
+    "synthetic_text": load_synthetic_text,
   }
 )
 
 
-def load_dataset(name: str, **options) -> Dataset:
+def load_dataset(name: str, **options) -> Dataset | TextDataset:
   """Loads a data set.
 
   Args:

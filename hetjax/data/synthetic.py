@@ -1,4 +1,4 @@
-"""A made-up classification task that needs no file: noisy, shifted patterns."""
+"""Made-up tasks that need no file: noisy patterns to classify, and a text to predict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from hetjax.data import random
 from hetjax.data.augment import Augment
 from hetjax.data.dataset import Dataset, Split, create_dataset
+from hetjax.data.text import VOCABULARY, TextDataset, create_text_dataset
 
 _NOISE = 48.0  # image units (0..255); patterns have a contrast of about 74
 
@@ -55,3 +56,24 @@ def load_synthetic(
     return Split(images.astype(np.uint8), labels)
 
   return create_dataset("synthetic", make(train_size, 1), make(test_size, 2), classes, Augment())
+
+
+def load_synthetic_text(
+  *, size: int = 20_000, context: int = 16, followers: int = 4, seed: int = 0
+) -> TextDataset:
+  """Characters of which each may be followed by a few others, chosen at random.
+
+  Args:
+    size: Characters of all parts.
+    context: Characters that a model reads.
+    followers: Choices after a character: no model can have a perplexity below it.
+    seed: Of the choices and of the text.
+  """
+  choices = random.random_bits(seed, random.SYNTHETIC, 0, VOCABULARY * followers)
+  choices = (choices % np.uint64(VOCABULARY)).astype(np.uint8).reshape(VOCABULARY, followers)
+  picks = random.random_bits(seed, random.SYNTHETIC, 1, size) % np.uint64(followers)
+  text, token = np.empty(size, np.uint8), 0
+  for i, pick in enumerate(picks.astype(np.int64)):
+    token = choices[token, pick]
+    text[i] = token
+  return create_text_dataset("synthetic_text", text, context, block=500)

@@ -1,17 +1,16 @@
 """Learned bits to levels of the palette: exact, monotone, within a budget and granules.
 
-`assign` minimises the sum over channels of `w_l * (level - bits)^2`, w_l being what a channel of
-its layer counts (`channel_weights`), over the assignments that docs/assignment.md allows. Learned
-bits enter as multiples of a small power of two (`fraction_bits`), everything after is integer
-arithmetic, so the optimum is exact and the same on every machine.
+`assign` minimises the sum over channels of `w_l * (level - bits)^2`, w_l being what a bit of a
+channel of its layer costs (`Prices.slopes`), over the assignments that docs/assignment.md allows.
+Learned bits enter as multiples of a small power of two (`fraction_bits`), everything after is
+integer arithmetic, so the optimum is exact and the same on every machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,78 +19,80 @@ from hetjax.core.assignment import Assignment
 from hetjax.core.layers import LayerSpec, LayerSpecs
 from hetjax.core.palette import Palette
 from hetjax.core.precision import channel_weights
-from hetjax.learn.knapsack import Options, solve
+from hetjax.learn.budget import Budget
+from hetjax.learn.knapsack import Options, solve, undominated
+from hetjax.learn.prices import LayerPrice, Prices, prices_of
 
 _MAX_FRACTION_BITS, _MIN_FRACTION_BITS = 16, 4
-_NO_COST = np.iinfo(np.int64).max
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerOptions:
-  """The best level counts of a layer for each sum of its channels' levels.
+  """Level counts of a layer that no others beat in both price and error.
 
   Attributes:
-    sums: int64[J], increasing sums of levels over the channels.
-    errors: int64[J], least sum of squared differences, in units of `4^-fraction_bits` bits^2.
+    prices: int64[J], increasing.
+    errors: int64[J], decreasing sums of squared differences, in units of `4^-fraction_bits` bits^2.
     counts: int64[J, L], channels at each level, the highest level first.
   """
 
-  sums: np.ndarray
+  prices: np.ndarray
   errors: np.ndarray
   counts: np.ndarray
 
 
-def layer_options(
-  scaled: np.ndarray,
-  palette: Palette,
-  granules: Mapping[int, int],
-  fraction_bits: int,
-  whole: bool = False,
-) -> LayerOptions:
-  """All that a layer can contribute to an optimum.
-
-  Args:
-    scaled: int64[C], learned bits times `2^fraction_bits`, in descending order.
-    palette: Levels of the layer.
-    granules: Level -> granule; a level left out has granule 1.
-    fraction_bits: See `scaled`.
-    whole: Only options that give all channels one level.
+def level_counts(
+  scaled: np.ndarray, palette: Palette, granules: Mapping[int, int], fraction_bits: int, whole: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """All counts that a layer's levels may have, and their errors; see `layer_options`.
 
   Returns:
-    For each reachable sum of levels the counts of least error (of equal ones that with the fewest
-    channels at the highest level), the highest levels going to the first channels, at most one
-    count not a multiple of its granule.
+    int64[K, L], the highest level first, by increasing counts there; int64[K].
   """
   channels, levels = len(scaled), palette.descending
   prefix = {
     p: np.concatenate([[0], np.cumsum(((p << fraction_bits) - scaled) ** 2)]) for p in levels
   }
   if len(levels) == 1:
-    only = prefix[levels[0]][-1:]
-    return LayerOptions(np.array([levels[0] * channels]), only, np.array([[channels]]))
+    return np.array([[channels]]), prefix[levels[0]][-1:]
   # Two levels are three whose first holds no channel.
   high, mid, low = (levels[0], *levels)[-3:]
-  grain = [granules.get(p, 1) for p in (high, mid, low)]
-  size = channels * (high - low) + 1
-  best = np.full(size, _NO_COST)
-  highs, mids = np.zeros(size, np.int64), np.zeros(size, np.int64)
-  for n_high in range(channels + 1 if len(levels) == 3 else 1):
-    n_mid = np.arange(channels - n_high + 1)
-    n_low = channels - n_high - n_mid
-    split = n_high + n_mid
-    error = prefix[high][n_high] + prefix[mid][split] - prefix[mid][n_high]
-    error += prefix[low][-1] - prefix[low][split]
-    ragged = (n_mid % grain[1] != 0).astype(np.int64) + (n_low % grain[2] != 0)
-    # Sums rise with n_mid, so a sum occurs once in a row and plain indexing suffices.
-    row = n_high * (high - low) + n_mid * (mid - low)
-    better = (ragged + (n_high % grain[0] != 0) <= 1) & (error < best[row])
-    if whole:
-      better &= np.maximum(np.maximum(n_mid, n_low), n_high) == channels
-    best[row[better]] = error[better]
-    highs[row[better]], mids[row[better]] = n_high, n_mid[better]
-  sums = np.flatnonzero(best < _NO_COST)
-  counts = np.stack([highs[sums], mids[sums], channels - highs[sums] - mids[sums]], axis=1)
-  return LayerOptions(sums + channels * low, best[sums], counts[:, -len(levels) :])
+  lengths = np.arange(channels + 1, 0, -1) if len(levels) == 3 else np.array([channels + 1])
+  n_high = np.repeat(np.arange(len(lengths)), lengths)
+  n_mid = np.arange(len(n_high)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+  n_low = channels - n_high - n_mid
+  ragged = np.zeros(len(n_high), np.int64)
+  for level, count in ((high, n_high), (mid, n_mid), (low, n_low)):
+    ragged += count % granules.get(level, 1) != 0
+  allowed = ragged <= 1
+  if whole:
+    allowed &= np.maximum(np.maximum(n_mid, n_low), n_high) == channels
+  n_high, n_mid, n_low = n_high[allowed], n_mid[allowed], n_low[allowed]
+  split = n_high + n_mid
+  errors = prefix[high][n_high] + prefix[mid][split] - prefix[mid][n_high]
+  errors += prefix[low][-1] - prefix[low][split]
+  return np.stack([n_high, n_mid, n_low], axis=1)[:, -len(levels) :], errors
+
+
+def layer_options(counts: np.ndarray, errors: np.ndarray, price: LayerPrice) -> LayerOptions:
+  """What a layer can contribute to an optimum: the counts of least error for their price.
+
+  Of equal ones those with the fewest channels at the highest level.
+
+  Args:
+    counts: See `level_counts`.
+    errors: See `level_counts`.
+    price: Of level counts.
+  """
+  prices = price(counts)
+  best = undominated(prices, errors)
+  return LayerOptions(prices[best], errors[best], counts[best])
+
+
+def nearest_counts(counts: np.ndarray, errors: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+  """The counts of least error, [L]; of equal ones those with the fewest bits."""
+  ties = counts[errors == errors.min()]
+  return ties[np.argmin(ties @ np.array(levels))]
 
 
 def _checked_bits(bits: Mapping[str, Any], free: Mapping[str, LayerSpec]) -> dict[str, np.ndarray]:
@@ -109,14 +110,14 @@ def _checked_bits(bits: Mapping[str, Any], free: Mapping[str, LayerSpec]) -> dic
 
 
 def _fraction_bits(
-  bits: Mapping[str, np.ndarray], free: Mapping[str, LayerSpec], weights: Mapping[str, int]
+  bits: Mapping[str, np.ndarray], free: Mapping[str, LayerSpec], slopes: Mapping[str, int]
 ) -> int:
   """The finest power of two (16 at most) at which all costs together stay below 2^60."""
   most = 1.0
   for name, value in bits.items():
     palette = free[name].palette
     farthest = np.maximum(abs(palette.pmax - value), abs(value - palette.pmin)) + 1
-    most += weights[name] * float(np.sum(farthest**2))
+    most += slopes[name] * float(np.sum(farthest**2))
   fraction_bits = min(_MAX_FRACTION_BITS, math.floor((59 - math.log2(most)) / 2))
   if fraction_bits < _MIN_FRACTION_BITS:
     raise ValueError(f"bits are too large for an exact assignment: total error up to {most:.3g}")
@@ -126,9 +127,8 @@ def _fraction_bits(
 def assign(
   bits: Mapping[str, Any],
   specs: LayerSpecs,
+  budget: Budget | None,
   *,
-  mean_bits: float | None,
-  by: str = "params",
   granules: Mapping[int, int] | None = None,
   whole_layers: bool = False,
 ) -> Assignment:
@@ -137,9 +137,8 @@ def assign(
   Args:
     bits: Layer name -> learned bits [in_channels]; pinned layers may be left out.
     specs: The model's quantized layers.
-    mean_bits: Largest mean bits of the network, weighted by `by` and pinned layers included; None
-      for no budget (each layer by itself as near to its learned bits as the granules allow).
-    by: Weight of a channel in the budget and in the cost: "params", "macs" or "channels".
+    budget: What the network may cost, pinned layers included; None for no budget (each layer by
+      itself as near to its learned bits as the granules allow).
     granules: Level -> channels that a level's count must be a multiple of, except for one level per
       layer; a level left out has granule 1.
     whole_layers: All channels of a layer get one level.
@@ -150,54 +149,51 @@ def assign(
 
   Raises:
     ValueError: bits are missing, misshapen or not finite, a granule is not positive, or the budget
-      is below the least mean that can be reached, which the message gives.
+      is below the least that can be reached, which the message gives.
   """
   granules = dict(granules or {})
   for level, value in granules.items():
     if value < 1:
       raise ValueError(f"granules must be at least 1, got {value} for level {level}")
-  free = {n: s for n, s in specs.items() if s.pinned_bits is None}
+  prices = prices_of(budget, specs)
+  free = prices.specs
   learned = _checked_bits(bits, free)
-  counts = {n: int(w) for n, w in channel_weights(specs, by).items()}
-  pinned = sum(counts[n] * s.in_channels * s.pinned_bits for n, s in specs.items() if n not in free)
-  divisor = math.gcd(*(counts[n] for n in free)) or 1
-  weights = {n: counts[n] // divisor for n in free}
-  fraction_bits = _fraction_bits(learned, free, weights)
+  fraction_bits = _fraction_bits(learned, free, prices.slopes)
   order = {n: np.argsort(-b, kind="stable") for n, b in learned.items()}
-  options = {}
+  possible = {}
   for name, spec in free.items():
     scaled = np.floor(np.ldexp(learned[name][order[name]], fraction_bits) + 0.5).astype(np.int64)
-    options[name] = layer_options(scaled, spec.palette, granules, fraction_bits, whole_layers)
-  if mean_bits is None:
-    chosen = [int(np.argmin(options[n].errors)) for n in free]
+    possible[name] = level_counts(scaled, spec.palette, granules, fraction_bits, whole_layers)
+  if budget is None:
+    chosen = {n: nearest_counts(*possible[n], s.palette.descending) for n, s in free.items()}
   else:
-    least = pinned + sum(counts[n] * int(options[n].sums[0]) for n in free)
-    whole = sum(counts[n] * s.in_channels for n, s in specs.items())
-    allowed = _allowed_bits(mean_bits, whole, least, by)
-    chosen = solve(
-      [Options(options[n].sums * weights[n], options[n].errors * weights[n]) for n in free],
-      (allowed - pinned) // divisor,
-    )
+    chosen = _solved(budget, prices, possible)
   result = {}
-  for (name, spec), j in zip(free.items(), chosen, strict=True):
-    levels = np.repeat(spec.palette.descending, options[name].counts[j])
+  for name, spec in free.items():
     result[name] = np.empty(spec.in_channels, np.int8)
-    result[name][order[name]] = levels
+    result[name][order[name]] = np.repeat(spec.palette.descending, chosen[name])
   return Assignment.create(specs, result)
 
 
-def _allowed_bits(mean_bits: float, whole: int, least: int, by: str) -> int:
-  """Total bits of the network that the budget allows, checked against the `least` reachable."""
-  if not math.isfinite(mean_bits):
-    raise ValueError(f"mean_bits must be finite or None, got {mean_bits}")
-  # The decimal that was written, not the float below it: 1.7 of 1000 allows 1700, not 1699.
-  allowed = math.floor(Fraction(repr(float(mean_bits))) * whole)
-  if least > allowed:
+def _solved(budget: Budget, prices: Prices, possible: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+  """Counts of all layers of least error within the limit."""
+  options = {n: layer_options(*possible[n], prices.layers[n]) for n in possible}
+  _check_reachable(budget, prices, [int(o.prices[0]) for o in options.values()])
+  chosen = solve(
+    [Options(o.prices, o.errors * prices.slopes[n]) for n, o in options.items()],
+    prices.limit - prices.fixed,
+  )
+  return {n: o.counts[j] for (n, o), j in zip(options.items(), chosen, strict=True)}
+
+
+def _check_reachable(budget: Budget, prices: Prices, least: Sequence[int]) -> None:
+  """Refuses a limit below the layers' `least` prices."""
+  total = prices.fixed + sum(least)
+  if total > prices.limit:
     raise ValueError(
-      f"mean_bits must be at least {least / max(whole, 1):.6g}, the least mean by {by} that the "
-      f"palettes, pinned layers and granules can reach, got {mean_bits}"
+      f"budget limit must be at least {prices.quantity(total):.6g}, the least {budget.quantity} "
+      f"that the palettes, pinned layers and granules can reach, got {budget.limit}"
     )
-  return allowed
 
 
 def assignment_report(

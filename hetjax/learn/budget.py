@@ -1,8 +1,8 @@
 """Budgets on learned bits, held by a multiplier that the training loop adapts.
 
 The loss carries `multiplier * measure / unit` (`penalty`); after each step the multiplier climbs in
-proportion to the excess over the target and falls, never below zero, when the budget is met: dual
-ascent on the constraint. The target itself ramps from the starting value, so that bits come down
+proportion to the excess over the limit and falls, never below zero, when the budget is met: dual
+ascent on the constraint. The limit itself ramps from the starting value, so that bits come down
 gradually. All functions but the config's construction are pure and traceable.
 """
 
@@ -17,97 +17,124 @@ from jaxtyping import Array, Float
 
 from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import Bits, mean_bits, total_bits
-from hetjax.hardware import Target
-from hetjax.learn.regularizers import target_cycles
+from hetjax.hardware import Target, channel_costs, network_cycles
 
-QUANTITIES = ("mean_bits_params", "mean_bits_macs", "file_bytes", "target_cycles")
+QUANTITIES = ("mean_bits_params", "mean_bits_macs", "file_bytes", "latency_us")
 
 Scalar = Float[Array, ""] | float
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """What learned bits may cost.
+  """What learned bits, and the levels assigned to them, may cost.
 
   Attributes:
-    quantity: "mean_bits_params" or "mean_bits_macs" (bits), "file_bytes" (bytes of the packed
-      weights plus `overhead_bytes`, row padding not counted), or "target_cycles" (fraction of the
-      cycles that all channels at their palette's top would take on `machine`; both contain what no
-      bits change, which no fraction can undercut).
-    target: Allowed value of the quantity, in its unit.
+    quantity: "mean_bits_params" or "mean_bits_macs" (bits, pinned layers included), "file_bytes"
+      (bytes of the artifact), or "latency_us" (microseconds per example on `machine`, by
+      `hetjax.hardware.cost`).
+    limit: The most of the quantity that is allowed, in its unit.
     rate: Change of the multiplier per step and unit of excess (see `unit`).
-    ramp_fraction: Part of the search phase over which the target ramps; 0 sets it at once.
-    overhead_bytes: For "file_bytes", what the file holds besides the packed weights.
-    machine: For "target_cycles", the hardware target.
+    ramp_fraction: Part of the search phase over which the limit ramps; 0 sets it at once.
+    overhead_bytes: For "file_bytes", what the file holds besides the packed weights; None until
+      `hetjax.learn.overhead` has measured it.
+    machine: For "latency_us", the hardware target.
 
   Raises:
     ValueError: an unknown quantity or a value out of range.
   """
 
   quantity: str
-  target: float
+  limit: float
   rate: float = 0.02
   ramp_fraction: float = 0.6
-  overhead_bytes: int = 0
+  overhead_bytes: int | None = None
   machine: Target | None = None
 
   def __post_init__(self):
     if self.quantity not in QUANTITIES:
       raise ValueError(f"budget quantity must be among {QUANTITIES}, got {self.quantity!r}")
-    for field in ("target", "rate"):
+    for field in ("limit", "rate"):
       value = getattr(self, field)
       if not (math.isfinite(value) and value > 0):
         raise ValueError(f"budget {field} must be positive and finite, got {value}")
+    if self.quantity.startswith("mean_bits") and self.limit < 1:
+      raise ValueError(f"budget limit of {self.quantity} must be at least 1, got {self.limit}")
     if not 0 <= self.ramp_fraction <= 1:
       raise ValueError(f"budget ramp_fraction must be in [0, 1], got {self.ramp_fraction}")
-    if self.overhead_bytes < 0:
+    if self.overhead_bytes is not None and self.overhead_bytes < 0:
       raise ValueError(f"budget overhead_bytes must not be negative, got {self.overhead_bytes}")
-    if (self.machine is None) == (self.quantity == "target_cycles"):
+    if (self.machine is None) == (self.quantity == "latency_us"):
       raise ValueError(
-        "budget machine must be given for quantity 'target_cycles' and for no other, "
+        "budget machine must be given for quantity 'latency_us' and for no other, "
         f"got {self.machine!r} for {self.quantity!r}"
       )
 
+  @property
+  def overhead(self) -> int:
+    """`overhead_bytes`, which must be known.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if self.overhead_bytes is None:
+      raise ValueError("overhead_bytes of a budget of file_bytes must be measured first, got None")
+    return self.overhead_bytes
+
 
 def measure(budget: Budget, bits: Bits, specs: LayerSpecs) -> Float[Array, ""]:
-  """Value of the budgeted quantity at learned bits, in the quantity's unit; differentiable."""
+  """Value of the budgeted quantity at learned bits, in the quantity's unit; differentiable.
+
+  Of bits between levels, and for a file without the bits that fill up its rows' last bytes;
+  `hetjax.learn.prices` counts levels to the last byte.
+  """
   if budget.quantity == "mean_bits_params":
     return mean_bits(bits, specs, "params")
   if budget.quantity == "mean_bits_macs":
     return mean_bits(bits, specs, "macs")
   if budget.quantity == "file_bytes":
-    return total_bits(bits, specs, "params") / 8.0 + budget.overhead_bytes
-  return target_cycles(bits, specs, target=budget.machine)
+    return total_bits(bits, specs, "params") / 8.0 + budget.overhead
+  return budget.machine.microseconds(network_cycles(bits, specs, budget.machine))
 
 
 def unit(budget: Budget, specs: LayerSpecs) -> float:
-  """Step of the quantity that the rate refers to, so that one rate serves every quantity.
+  """What about one bit more for every channel costs, so that one rate serves every quantity.
 
-  One bit for mean bits, the bytes of one bit per weight for file bytes, and the whole for cycles.
+  One bit for mean bits; bytes of one bit per weight; of a latency, what lies between all channels
+  at their palettes' ends, per bit between those.
   """
-  return sum(s.weights for s in specs.values()) / 8.0 if budget.quantity == "file_bytes" else 1.0
+  if budget.quantity == "file_bytes":
+    return sum(s.weights for s in specs.values()) / 8.0
+  if budget.quantity != "latency_us":
+    return 1.0
+  cycles = 0.0
+  for spec in specs.values():
+    if len(spec.palette.levels) > 1:
+      costs = channel_costs(spec, budget.machine)
+      span = spec.palette.pmax - spec.palette.pmin
+      cycles += spec.in_channels * (costs[-1] - costs[0]) / span
+  return budget.machine.microseconds(cycles) if cycles > 0 else 1.0  # all levels may cost the same
 
 
-def ramped_target(start: Scalar, target: Scalar, fraction_done: Scalar, ramp: float) -> Scalar:
-  """Target now: linear from `start` to `target` over the first `ramp` of the phase, then `target`.
+def ramped_limit(start: Scalar, limit: Scalar, fraction_done: Scalar, ramp: float) -> Scalar:
+  """Limit now: linear from `start` to `limit` over the first `ramp` of the phase, then `limit`.
 
-  A start that already meets the target does not ramp: the target holds from the beginning.
+  A start that already meets the limit does not ramp: the limit holds from the beginning.
 
   Args:
     start: Value of the quantity before the first step.
-    target: Final target.
+    limit: Final limit.
     fraction_done: Steps done over steps of the phase, 0 to 1.
     ramp: Fraction of the phase over which to ramp; a Python float.
   """
   left = jnp.clip(1.0 - fraction_done / ramp, 0.0, 1.0) if ramp > 0 else 0.0
-  return target + left * jnp.maximum(start - target, 0.0)
+  return limit + left * jnp.maximum(start - limit, 0.0)
 
 
 def update_multiplier(
-  multiplier: Scalar, value: Scalar, target_now: Scalar, rate: Scalar
+  multiplier: Scalar, value: Scalar, limit_now: Scalar, rate: Scalar
 ) -> Float[Array, ""]:
-  """One step of dual ascent: `max(0, multiplier + rate * (value - target_now))`."""
-  return jnp.maximum(0.0, multiplier + rate * (value - target_now))
+  """One step of dual ascent: `max(0, multiplier + rate * (value - limit_now))`."""
+  return jnp.maximum(0.0, multiplier + rate * (value - limit_now))
 
 
 def penalty(budget: Budget, multiplier: Scalar, bits: Bits, specs: LayerSpecs) -> Any:
@@ -123,7 +150,7 @@ def step_multiplier(
   fraction_done: Scalar,
   specs: LayerSpecs,
 ) -> Float[Array, ""]:
-  """Multiplier after a step of the search, the target ramped and the excess in units of `unit`.
+  """Multiplier after a step of the search, the limit ramped and the excess in units of `unit`.
 
   Args:
     budget: The budget.
@@ -134,5 +161,5 @@ def step_multiplier(
     specs: The model's quantized layers.
   """
   scale = unit(budget, specs)
-  now = ramped_target(start, budget.target, fraction_done, budget.ramp_fraction)
+  now = ramped_limit(start, budget.limit, fraction_done, budget.ramp_fraction)
   return update_multiplier(multiplier, value / scale, now / scale, budget.rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,12 +14,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Float, Int
 
 from hetjax.core.layers import LayerSpecs
-from hetjax.data import Batches
+from hetjax.data import Batches, TextBatches, map_batches
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.metrics import MetricsWriter, Progress
-from hetjax.learn.step import PhaseConfig, TrainState, make_predict, make_train_step
+from hetjax.learn.step import PhaseConfig, TrainState, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,7 @@ def run_phase(
   specs: LayerSpecs,
   phase: PhaseConfig,
   start: Callable[[], TrainState],
-  batches: Batches,
+  batches: Batches | TextBatches,
   loop: LoopConfig,
   *,
   teacher: Mapping[str, Any] | None = None,
@@ -116,31 +119,39 @@ def _phase_number(name: str) -> int:
   return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
-def predictions(
-  model: nn.Module,
-  variables: Mapping[str, Any],
-  images: np.ndarray,
-  mode: str,
-  batch_size: int = 250,
-) -> np.ndarray:
-  """Predicted class of every normalised image [n, h, w, c], int32[n]."""
-  predict = make_predict(model, mode)
-  size = min(batch_size, len(images))
-  out = []
-  for i in range(0, len(images), size):
-    part = images[i : i + size]
-    padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-    out.append(np.asarray(predict(variables, padded))[: len(part)])
-  return np.concatenate(out)
+def logits(
+  model: nn.Module, variables: Mapping[str, Any], inputs: np.ndarray, mode: str
+) -> Float[np.ndarray, "n ... classes"]:
+  """What the network answers to every one of the inputs [n, ...], its norms at inference."""
+  apply = jax.jit(functools.partial(model.apply, mode=mode, train=False))
+  return map_batches(functools.partial(apply, variables), inputs)
 
 
-def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+def predictions(logits: Float[np.ndarray, "n ... classes"]) -> Int[np.ndarray, "n ..."]:
+  """The classes of the largest logits."""
+  return np.argmax(logits, axis=-1)
+
+
+def accuracy(predicted: Int[np.ndarray, "*n"], labels: Int[np.ndarray, "*n"]) -> float:
   """Share of right predictions, in percent."""
   return 100.0 * float(np.mean(predicted == labels))
 
 
+def scores(
+  logits: Float[np.ndarray, "n ... classes"], labels: Int[np.ndarray, "n ..."]
+) -> dict[str, float]:
+  """ "accuracy" in percent and "loss", the mean cross-entropy in nats, of one network."""
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  loss = float(np.mean(np.asarray(losses, np.float64)))
+  return {"accuracy": accuracy(predictions(logits), labels), "loss": loss}
+
+
 def reestimate_batch_stats(
-  model: nn.Module, variables: Mapping[str, Any], batches: Batches, mode: str, steps: int = 50
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  batches: Batches | TextBatches,
+  mode: str,
+  steps: int = 50,
 ) -> dict[str, Any]:
   """Variables whose batch norms have seen `steps` batches of training data in `mode`.
 
@@ -157,5 +168,5 @@ def reestimate_batch_stats(
 
   variables = dict(variables)
   for index in range(steps):
-    variables["batch_stats"] = update(variables, batches.batch(index)["image"])
+    variables["batch_stats"] = update(variables, batches.batch(index)["input"])
   return variables

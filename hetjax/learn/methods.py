@@ -1,14 +1,15 @@
 """Ways to a network of few bits, all from one float network in the same number of steps.
 
 A method is a function `(experiment, trained) -> variables` with an assignment, `trained` being the
-float network's variables. What it may spend is `recipe.mean_bits` by `recipe.by` (but for
-`uniform`, which see); steps are those of search and finetune together. To add one, write the
+float network's variables. What it may spend is `recipe.budget` (but for `uniform`, which see);
+steps are those of search and finetune together. To add one, write the
 function and name it in `METHODS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,8 @@ from hetjax.core import Assignment
 from hetjax.core.precision import get_path
 from hetjax.hardware import load_target
 from hetjax.learn import baselines, phases
+from hetjax.learn.overhead import measured
+from hetjax.learn.prices import prices_of
 from hetjax.learn.recipe import Experiment
 
 Variables = Mapping[str, Any]
@@ -43,8 +46,7 @@ def _searched(
   assignment = phases.assign_levels(
     run,
     searched,
-    mean_bits=recipe.mean_bits,
-    by=recipe.by,
+    recipe.budget,
     granules=_granules(experiment),
     whole_layers=granularity == "layer",
   )
@@ -75,36 +77,40 @@ def _finetuned(
 
 
 def uniform(experiment: Experiment, trained: Variables) -> Variables:
-  """One level for all layers that are not pinned: the highest of the palette up to `mean_bits`.
-
-  Pinned layers come on top, so a uniform network of p bits belongs to a budget of p bits and its
-  mean is a little above it.
-
-  Raises:
-    ValueError: even the lowest level is above the budget.
-  """
+  """One level for all layers that are not pinned, see `uniform_assignment`."""
   return _finetuned(experiment, trained, uniform_assignment(experiment), "uniform-")
 
 
 def uniform_assignment(experiment: Experiment) -> Assignment:
-  """Levels of `uniform`."""
-  specs, budget = experiment.run.specs, experiment.recipe.mean_bits
-  levels = {p for s in specs.values() if s.pinned_bits is None for p in s.palette.levels}
-  within = [p for p in levels if p <= budget]
-  if not within:
-    raise ValueError(f"mean_bits must be at least {min(levels)}, the lowest level, got {budget}")
-  return Assignment.uniform(specs, max(within))
+  """The level that spends most nearly the budget, by its ratio, in all layers not pinned.
+
+  One level can seldom spend a budget exactly, and it may spend more: of mean bits those of the
+  pinned layers do not count here, so that a uniform network of p bits is that of p mean bits.
+
+  Raises:
+    ValueError: the layers' palettes have no level in common.
+  """
+  specs, budget = experiment.run.specs, experiment.recipe.budget
+  palettes = [set(s.palette.levels) for s in specs.values() if s.pinned_bits is None]
+  levels = sorted(set.intersection(*palettes)) if palettes else []
+  if not levels:
+    raise ValueError("uniform needs a level that all layers' palettes have, there is none")
+  prices = prices_of(budget, specs)
+
+  def spends(level: int) -> float:
+    if budget.quantity.startswith("mean_bits"):
+      return level
+    return prices.quantity(prices.total(Assignment.uniform(specs, level)))
+
+  nearest = min(levels, key=lambda level: abs(math.log(spends(level) / budget.limit)))
+  return Assignment.uniform(specs, nearest)
 
 
 def random(experiment: Experiment, trained: Variables) -> Variables:
   """Levels by chance under the budget."""
   recipe = experiment.recipe
   assignment = baselines.assign_random(
-    experiment.run.specs,
-    recipe.mean_bits,
-    recipe.seed,
-    by=recipe.by,
-    granules=_granules(experiment),
+    experiment.run.specs, recipe.budget, recipe.seed, granules=_granules(experiment)
   )
   return _finetuned(experiment, trained, assignment, "random-")
 
@@ -115,7 +121,7 @@ def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
   layers = {name: get_path(trained["params"], name) for name in specs}
   kernels = {name: layer["kernel"] * layer["alpha"] for name, layer in layers.items()}
   assignment = baselines.assign_by_weight_rms(
-    kernels, specs, recipe.mean_bits, by=recipe.by, granules=_granules(experiment)
+    kernels, specs, recipe.budget, granules=_granules(experiment)
   )
   return _finetuned(experiment, trained, assignment, "weight_rms-")
 
@@ -139,4 +145,4 @@ def train(method: str, experiment: Experiment, trained: Variables) -> Variables:
   """
   if method not in METHODS:
     raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
-  return METHODS[method](experiment, trained)
+  return METHODS[method](measured(experiment, trained), trained)

@@ -13,8 +13,9 @@ import jax
 from hetjax.core import Assignment
 from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import learned_bits
-from hetjax.data import Batches
+from hetjax.data import Batches, TextBatches
 from hetjax.learn.assign import assign
+from hetjax.learn.budget import Budget
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
@@ -41,7 +42,7 @@ class Run:
 
   model: nn.Module
   specs: LayerSpecs
-  batches: Batches
+  batches: Batches | TextBatches
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   workdir: str | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -79,8 +80,8 @@ class Run:
       )
 
   def example(self) -> jax.Array:
-    """Images of the batch that calibration reads."""
-    return self.batches.batch(CALIBRATION_STEP)["image"]
+    """Inputs of the batch that calibration reads."""
+    return self.batches.batch(CALIBRATION_STEP)["input"]
 
 
 def train_float(run: Run, phase: PhaseConfig) -> TrainState:
@@ -106,18 +107,17 @@ def search(run: Run, phase: PhaseConfig, trained: Mapping[str, Any]) -> TrainSta
 def assign_levels(
   run: Run,
   searched: Mapping[str, Any],
+  budget: Budget | None,
   *,
-  mean_bits: float | None,
-  by: str = "params",
   granules: Mapping[int, int] | None = None,
   whole_layers: bool = False,
 ) -> Assignment:
   """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`."""
-  rules = {"by": by, "granules": granules, "whole_layers": whole_layers}
+  rules = {"granules": granules, "whole_layers": whole_layers}
   bits = jax.device_get(learned_bits(searched["precision"], run.specs))
-  if mean_bits is not None:
-    bits = spend_budget(bits, run.specs, mean_bits=mean_bits, **rules)
-  return assign(bits, run.specs, mean_bits=mean_bits, **rules)
+  if budget is not None:
+    bits = spend_budget(bits, run.specs, budget, **rules)
+  return assign(bits, run.specs, budget, **rules)
 
 
 def finetune(

@@ -12,12 +12,12 @@ import numpy as np
 
 from hetjax import models
 from hetjax import nn as hnn
-from hetjax.data import Batches, Dataset, load_dataset
+from hetjax.data import Dataset, TextDataset, load_dataset, training_batches
 from hetjax.hardware import load_target
-from hetjax.learn import phases
+from hetjax.learn import loop, phases
 from hetjax.learn.budget import Budget
 from hetjax.learn.distillation import Distillation
-from hetjax.learn.loop import LoopConfig, accuracy, predictions
+from hetjax.learn.loop import LoopConfig
 from hetjax.learn.optimizer import OptimizerConfig
 from hetjax.learn.regularizers import RegularizerConfig
 from hetjax.learn.step import PhaseConfig
@@ -31,13 +31,12 @@ class Recipe:
     data: Name of the data set.
     model: Name of the model, see `models.MODELS`.
     model_config: Overrides of the model's attributes; input-dependent ones are added from the data.
-    batch_size: Images per step.
+    batch_size: Inputs per step.
     seed: Of initialization, data order, augmentation and noise.
     train: The float phase.
     search: The phase that learns precisions.
     finetune: The phase at fixed levels.
-    mean_bits: Budget of the assignment, pinned layers included.
-    by: What the mean is weighted by, "params" or "macs".
+    budget: What the network may cost; the search is drawn to it, the assignment held to it.
     target: Name of the hardware target whose granules the assignment obeys, or None.
     log_every: Steps between metrics.
     checkpoint_every: Steps between checkpoints.
@@ -51,15 +50,10 @@ class Recipe:
   train: PhaseConfig
   search: PhaseConfig
   finetune: PhaseConfig
-  mean_bits: float
-  by: str = "params"
+  budget: Budget
   target: str | None = None
   log_every: int = 50
   checkpoint_every: int = 500
-
-  def __post_init__(self):
-    if not self.mean_bits >= 1:
-      raise ValueError(f"mean_bits must be at least 1, got {self.mean_bits}")
 
 
 def recipe_of(config: Mapping[str, Any]) -> Recipe:
@@ -71,18 +65,31 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
   """
   fields = {f.name: f.default is dataclasses.MISSING for f in dataclasses.fields(Recipe)}
   _check_fields("recipe", config, fields)
-  config = {"by": "params"} | {
-    k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()
-  }
+  config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
-  budget = Budget(quantity=f"mean_bits_{config['by']}", target=config["mean_bits"])
+  budget = _budget(config.pop("budget"))
   regularizers = tuple(_regularizer(r) for r in search.pop("regularizers", ()))
   return Recipe(
     **config,
+    budget=budget,
     train=_phase("float", "float", train),
     search=_phase("search", "noise", search, budget=budget, regularizers=regularizers),
     finetune=_phase("finetune", "quantized", finetune),
   )
+
+
+def _budget(fields: Mapping[str, Any]) -> Budget:
+  """A budget; its `machine` may be a target's name or file."""
+  known = {
+    f.name: f.default is dataclasses.MISSING
+    for f in dataclasses.fields(Budget)
+    if f.name != "overhead_bytes"  # is measured
+  }
+  _check_fields("budget", fields, known)
+  fields = dict(fields)
+  if isinstance(fields.get("machine"), str):
+    fields["machine"] = load_target(fields["machine"])
+  return Budget(**fields)
 
 
 def _regularizer(fields: Mapping[str, Any]) -> RegularizerConfig:
@@ -123,24 +130,25 @@ class Experiment:
 
   Attributes:
     recipe: What to do.
-    dataset: The images.
+    dataset: What is learned from.
     run: Network, layers and batches, see `phases.Run`.
   """
 
   recipe: Recipe
-  dataset: Dataset
+  dataset: Dataset | TextDataset
   run: phases.Run
 
   @classmethod
   def create(cls, recipe: Recipe, workdir: str | None = None, quiet: bool = False) -> Experiment:
     """Loads the data and makes the network; trains nothing yet."""
     dataset = load_dataset(recipe.data)
-    model = models.create(recipe.model, classes=dataset.classes, **recipe.model_config)
-    example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    model = models.create(recipe.model, **dataset.model_fields, **recipe.model_config)
+    dtype = getattr(model, "input_dtype", jnp.float32)
+    example = jax.ShapeDtypeStruct((1, *dataset.input_shape), dtype)
     run = phases.Run(
       model=model,
       specs=hnn.layer_specs(model, example),
-      batches=Batches(dataset, recipe.batch_size, seed=recipe.seed),
+      batches=training_batches(dataset, recipe.batch_size, recipe.seed),
       loop=LoopConfig(recipe.seed, recipe.log_every, recipe.checkpoint_every),
       workdir=workdir,
       settings=_settings(recipe),
@@ -152,27 +160,32 @@ class Experiment:
     """Variables of the trained float network."""
     return phases.train_float(self.run, self.recipe.train).variables
 
-  def images(self, split: str = "test") -> np.ndarray:
-    """The normalised images of a part of the data, f32[n, h, w, c]."""
-    return self.dataset.normalize(self.dataset.split(split).images)
+  def logits(self, variables: Mapping[str, Any], mode: str, split: str = "test") -> np.ndarray:
+    """What the network answers to a part of the data, f32[n, ..., classes]."""
+    return loop.logits(self.run.model, variables, self.dataset.inputs(split), mode)
 
   def predict(self, variables: Mapping[str, Any], mode: str, split: str = "test") -> np.ndarray:
-    """Predicted classes of a part's images, int32[n]."""
-    return predictions(self.run.model, variables, self.images(split), mode)
+    """Predicted classes of a part of the data, int[n, ...]."""
+    return loop.predictions(self.logits(variables, mode, split))
 
   def accuracy(self, predicted: np.ndarray, split: str = "test") -> float:
     """Accuracy on a part of the data, in percent."""
-    return accuracy(predicted, self.dataset.split(split).labels)
+    return loop.accuracy(predicted, self.dataset.labels(split))
 
-  def with_budget(self, mean_bits: float) -> Experiment:
-    """The same experiment with another budget, keeping nothing on disk."""
-    search = self.recipe.search
-    if search.budget is not None:
-      budget = dataclasses.replace(search.budget, target=mean_bits)
-      search = dataclasses.replace(search, budget=budget)
-    recipe = dataclasses.replace(self.recipe, mean_bits=mean_bits, search=search)
-    run = dataclasses.replace(self.run, workdir=None, settings=_settings(recipe))
-    return dataclasses.replace(self, recipe=recipe, run=run)
+  def with_limit(self, limit: float) -> Experiment:
+    """The same experiment with another limit of its budget, keeping nothing on disk."""
+    changed = self.with_budget(dataclasses.replace(self.recipe.budget, limit=limit))
+    settings = _settings(changed.recipe)
+    return dataclasses.replace(
+      changed, run=dataclasses.replace(changed.run, workdir=None, settings=settings)
+    )
+
+  def with_budget(self, budget: Budget) -> Experiment:
+    """The same run with what is new about its budget, such as a measured overhead."""
+    search = dataclasses.replace(self.recipe.search, budget=budget)
+    return dataclasses.replace(
+      self, recipe=dataclasses.replace(self.recipe, budget=budget, search=search)
+    )
 
   def in_workdir(self, workdir: str) -> Experiment:
     """The same experiment with its checkpoints and metrics elsewhere."""

@@ -162,7 +162,7 @@ def make_train_step(
       variables["precision"] = trainable["precision"]
     logits, updated = model.apply(
       variables,
-      batch["image"],
+      batch["input"],
       mode=config.mode,
       train=True,
       mutable=["batch_stats"],
@@ -175,7 +175,7 @@ def make_train_step(
     logs = {"loss": task, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"])}
     if config.distillation is not None:
       task = distilled_loss(
-        config.distillation, task, logits, teacher_logits(model, teacher, batch["image"])
+        config.distillation, task, logits, teacher_logits(model, teacher, batch["input"])
       )
       logs["distilled_loss"] = task
     penalty = 0.0
@@ -219,13 +219,3 @@ def make_train_step(
   # An argument: what a function closes over becomes a constant of its program.
   teacher = jax.tree.map(jnp.asarray, dict(teacher))
   return lambda state, batch, key: compiled(state, batch, key, teacher)
-
-
-def make_predict(model: nn.Module, mode: str) -> Callable[[Mapping[str, Any], Array], Array]:
-  """The jitted `(variables, images) -> predicted classes` of one mode, norms at inference."""
-
-  @jax.jit
-  def predict(variables, images):
-    return jnp.argmax(model.apply(variables, images, mode=mode, train=False), axis=-1)
-
-  return predict

@@ -17,13 +17,14 @@ from typing import Any
 import flax.linen as nn
 
 from hetjax.core import Palette
-from hetjax.models import mobilenet, resnet, transformer, vit
+from hetjax.models import language_model, mobilenet, resnet, transformer, vit
 
 FAMILIES: Mapping[str, type[nn.Module]] = MappingProxyType(
   {
     "resnet": resnet.ResNet,
     "mobilenet_v2": mobilenet.MobileNetV2,
     "transformer": transformer.Transformer,
+    "language_model": language_model.LanguageModel,
     "vit": vit.ViT,
   }
 )

@@ -26,6 +26,7 @@ class Attention(nn.Module):
 
   heads: int
   dense: Callable
+  causal: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
@@ -34,7 +35,7 @@ class Attention(nn.Module):
       self.dense(d, name=name)(x).reshape(b, t, self.heads, d // self.heads)
       for name in ("query", "key", "value")
     )
-    y = jax.nn.dot_product_attention(query, key, value)
+    y = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
     return self.dense(d, name="output")(y.reshape(b, t, d))
 
 
@@ -45,11 +46,12 @@ class EncoderBlock(nn.Module):
   hidden: int
   activation: str
   dense: Callable
+  causal: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
     y = nn.LayerNorm(name="attention_norm")(x)
-    x = x + Attention(self.heads, self.dense, name="attention")(y)
+    x = x + Attention(self.heads, self.dense, self.causal, name="attention")(y)
     y = self.dense(self.hidden, name="mlp_in")(nn.LayerNorm(name="mlp_norm")(x))
     y = ACTIVATIONS[self.activation](y)
     # Only after a ReLU are there no negative values.
@@ -58,7 +60,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module, kw_only=True):
-  """What the transformers share: blocks, mean over the tokens, classifier.
+  """What the transformers share: blocks, and how their last layer is made.
 
   Attributes:
     width: Channels of a token.
@@ -66,9 +68,8 @@ class Encoder(nn.Module, kw_only=True):
     heads: Attention heads; they divide the width.
     mlp_ratio: Hidden units of a block's perceptron per channel.
     activation: "gelu" or "relu", of the perceptrons.
-    classes: Outputs.
     palette: Levels of the layers that are not pinned.
-    pinned_bits: Level of the classifier, and of the first layer unless that is a table lookup.
+    pinned_bits: Level of the last layer, and of the first unless that is a table lookup.
   """
 
   width: int = 128
@@ -76,7 +77,6 @@ class Encoder(nn.Module, kw_only=True):
   heads: int = 4
   mlp_ratio: int = 4
   activation: str = "gelu"
-  classes: int = 10
   palette: Palette = Palette()
   pinned_bits: int = 8
 
@@ -104,36 +104,40 @@ class Encoder(nn.Module, kw_only=True):
       "signed": True,
     }
 
-  def classify(
-    self, x: Float[Array, "b t d"], length: int, common: dict
-  ) -> Float[Array, "b classes"]:
-    """Positions, blocks, mean and classifier; called inside the subclass's `nn.compact`.
+  def encode(
+    self, x: Float[Array, "b t d"], length: int, common: dict, causal: bool = False
+  ) -> Float[Array, "b t d"]:
+    """Positions, blocks and norm; called inside the subclass's `nn.compact`.
 
     Args:
       x: Embedded tokens.
       length: Positions that are learned, `t` or more.
       common: Arguments of every quantized layer.
+      causal: Whether a token attends to none that come later.
     """
     positions = self.param("positions", nn.initializers.normal(0.02), (length, self.width))
     x = x + positions[: x.shape[1]]
-    dense = functools.partial(hnn.Dense, **common)
+    hidden, dense = self.mlp_ratio * self.width, functools.partial(hnn.Dense, **common)
     for index in range(self.depth):
-      x = EncoderBlock(
-        self.heads, self.mlp_ratio * self.width, self.activation, dense, name=f"block{index}"
-      )(x)
-    x = jnp.mean(nn.LayerNorm(name="norm")(x), axis=1)
-    return dense(self.classes, pinned_bits=self.pinned_bits, name="head")(x)
+      x = EncoderBlock(self.heads, hidden, self.activation, dense, causal, name=f"block{index}")(x)
+    return nn.LayerNorm(name="norm")(x)
+
+  def classify(self, x: Float[Array, "... d"], outputs: int, common: dict) -> Array:
+    """The last layer, [..., outputs]; called inside the subclass's `nn.compact`."""
+    return hnn.Dense(outputs, name="head", **common | {"pinned_bits": self.pinned_bits})(x)
 
 
 class Transformer(Encoder, kw_only=True):
   """An encoder of sequences: tokens if it has a vocabulary, else vectors.
 
   Attributes: those of `Encoder`, and
+    classes: Outputs.
     vocabulary: Number of tokens, embedded in float32; None if the inputs are vectors, which a dense
       layer embeds.
     max_length: Longest sequence.
   """
 
+  classes: int = 10
   vocabulary: int | None = None
   max_length: int = 128
 
@@ -175,7 +179,8 @@ class Transformer(Encoder, kw_only=True):
       x = nn.Embed(self.vocabulary, self.width, name="embed")(x)
     else:
       x = hnn.Dense(self.width, name="embed", **common | {"pinned_bits": self.pinned_bits})(x)
-    return self.classify(x, self.max_length, common)
+    x = self.encode(x, self.max_length, common)
+    return self.classify(jnp.mean(x, axis=1), self.classes, common)
 
 
 transformer_small = functools.partial(Transformer, width=384, depth=12, heads=6)

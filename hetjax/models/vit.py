@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hetjax import nn as hnn
@@ -18,9 +19,11 @@ class ViT(Encoder, kw_only=True):
   """An encoder of image patches.
 
   Attributes: those of `Encoder`, and
+    classes: Outputs.
     patch: Height and width of a patch. Positions are learned for the image size at initialization.
   """
 
+  classes: int = 10
   patch: int = 4
 
   @nn.compact
@@ -47,7 +50,8 @@ class ViT(Encoder, kw_only=True):
       **common | {"pinned_bits": self.pinned_bits},
     )(x)
     b, h, w, d = x.shape
-    return self.classify(x.reshape(b, h * w, d), h * w, common)
+    x = self.encode(x.reshape(b, h * w, d), h * w, common)
+    return self.classify(jnp.mean(x, axis=1), self.classes, common)
 
 
 _IMAGENET = {"patch": 16, "depth": 12, "classes": 1000}

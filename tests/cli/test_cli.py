@@ -97,14 +97,14 @@ def test_run(path, tmp_path, capsys, monkeypatch, implementation):
   assert error == ""
   (row,) = json.loads(target.read_text())["rows"]
   dataset = load_dataset("synthetic")
-  network = runtime.load(path, dataset.image_shape)
+  network = runtime.load(path, dataset.input_shape)
   logits = network(dataset.normalize(dataset.test.images))
   right = float(np.mean(np.argmax(logits, -1) == dataset.test.labels))
   assert row == {
     "name": "network.safetensors",
     "data": "synthetic",
     "implementation": dispatch.resolve(implementation),
-    "images": len(dataset.test),
+    "inputs": len(dataset.test),
     "accuracy": pytest.approx(100 * right, abs=0.2),
     "latency_us": pytest.approx(123),
     "file_bytes": os.path.getsize(path),

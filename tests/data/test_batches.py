@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from hetjax.data import Augment, Batches, evaluation_batches, load_dataset
+from hetjax.data import Augment, Batches, load_dataset, map_batches
 from hetjax.data.prefetch import Prefetcher
 
 
@@ -24,10 +24,10 @@ def prefetch_threads():
 
 def test_batch_has_the_promised_types_and_is_normalised(dataset):
   batch = Batches(dataset, 180, augment=False).batch(0)
-  assert batch["image"].dtype == np.float32 and batch["image"].shape == (180, 8, 8, 1)
+  assert batch["input"].dtype == np.float32 and batch["input"].shape == (180, 8, 8, 1)
   assert batch["label"].dtype == np.int32 and batch["label"].shape == (180,)
-  np.testing.assert_allclose(batch["image"].mean(), 0, atol=1e-5)
-  np.testing.assert_allclose(batch["image"].std(), 1, atol=1e-5)
+  np.testing.assert_allclose(batch["input"].mean(), 0, atol=1e-5)
+  np.testing.assert_allclose(batch["input"].std(), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("augment", [False, True, Augment(shift=2, flip=True)])
@@ -96,17 +96,21 @@ def test_negative_steps_are_refused(dataset):
     Batches(dataset, 8).batch(-1)
 
 
-def test_evaluation_covers_a_part_once_in_order_and_pads(dataset):
-  batches = list(evaluation_batches(dataset, "test", 16))
-  assert [len(b["label"]) for b in batches] == [16] * 4
-  labels = np.concatenate([b["label"] for b in batches])
-  assert np.array_equal(labels[:50], dataset.test.labels) and (labels[50:] == -1).all()
-  images = np.concatenate([b["image"] for b in batches])
-  assert np.array_equal(images[:50], dataset.normalize(dataset.test.images))
-  with pytest.raises(ValueError, match="split must be one of"):
-    evaluation_batches(dataset, "tset", 16)
-  with pytest.raises(ValueError, match="batch_size"):
-    evaluation_batches(dataset, "test", 0)
+def test_a_function_of_batches_is_mapped_in_order_and_the_last_batch_is_filled(dataset):
+  seen = []
+
+  def mean(batch):
+    seen.append(batch)
+    return batch.mean((1, 2, 3))
+
+  inputs = dataset.inputs("test")
+  np.testing.assert_array_equal(map_batches(mean, inputs, 16), inputs.mean((1, 2, 3)))
+  assert [len(b) for b in seen] == [16] * 4
+  assert (seen[-1][2:] == inputs[-1]).all()
+  assert map_batches(mean, inputs).shape == (50,) and len(seen[-1]) == 50
+  for few, size in ((inputs, 0), (inputs[:0], 4)):
+    with pytest.raises(ValueError, match=r"must (be|hold) at least"):
+      map_batches(mean, few, size)
 
 
 def test_prefetch_gives_the_same_batches_from_any_start(dataset):

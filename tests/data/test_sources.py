@@ -32,7 +32,7 @@ def test_digits_split():
   dataset = load_dataset("digits")
   sizes = [len(dataset.split(part)) for part in ("train", "valid", "test")]
   assert sum(sizes) == 1797 and sizes[2] >= 0.3 * 1797 and sizes[1] >= 0.1 * 1797
-  assert dataset.image_shape == (8, 8, 1) and dataset.train.images.dtype == np.uint8
+  assert dataset.input_shape == (8, 8, 1) and dataset.train.images.dtype == np.uint8
   assert dataset.train.images.max() == 16
   for part in ("train", "valid", "test"):
     shares = np.bincount(dataset.split(part).labels, minlength=10) / len(dataset.split(part))

@@ -32,14 +32,14 @@ def compared(config, tmp_path_factory):
   """Folder of one comparison of all methods, and its rows by method."""
   folder = tmp_path_factory.mktemp("compare")
   wanted = [
-    trials.Trial(method, mean_bits=4.0 if method == "uniform" else 3.5)
+    trials.Trial(method, limit=4.0 if method == "uniform" else 3.5)
     for method in (trials.FLOAT, *methods.METHODS)
   ]
   assert trials.run_all(config, wanted, folder, folder / "results", ("valid",)) == []
   rows = {}
   for trial in wanted:
     record = json.loads((folder / "results" / f"{trial.name}.json").read_text())
-    assert record["provenance"]["seed"] == 0 and record["config"]["mean_bits"] == trial.mean_bits
+    assert record["provenance"]["seed"] == 0 and record["config"]["budget"]["limit"] == trial.limit
     rows[trial.method] = record["rows"][0]
   return folder, wanted, rows
 
@@ -92,8 +92,10 @@ def test_a_trial_that_fails_does_not_stop_the_others(config, tmp_path, monkeypat
 
   monkeypatch.setattr(trials, "run_trial", run)
   wanted = [trials.Trial("uniform", seed) for seed in (0, 1)]
-  assert trials.run_all(config, wanted, tmp_path, tmp_path, ()) == ["uniform-2-params-seed0"]
-  assert done == [1] and not (tmp_path / "uniform-2-params-seed0.json").exists()
+  assert trials.run_all(config, wanted, tmp_path, tmp_path, ()) == [
+    "uniform-mean_bits_params-2-seed0"
+  ]
+  assert done == [1] and not (tmp_path / "uniform-mean_bits_params-2-seed0.json").exists()
 
 
 def test_results_of_another_configuration_are_not_taken_for_this_one(compared, config, tmp_path):
@@ -130,7 +132,7 @@ def test_options_change_the_configuration_of_one_trial(config):
   assert trials.configured(deep, trials.Trial("uniform", options=option, label="half"))[
     "finetune"]["distillation"] == {"weight": 0.5}  # fmt: skip
   assert deep["finetune"]["distillation"] == {"weight": 0.8}
-  assert trial.name == "heterogeneous-short-2-params-seed3"
+  assert trial.name == "heterogeneous-short-mean_bits_params-2-seed3"
   with pytest.raises(KeyError, match="finetun"):
     trials.configured(
       config, trials.Trial("uniform", options=(("finetun.steps", 7),), label="wrong")
@@ -146,20 +148,14 @@ def test_shards_are_a_partition():
       compare.shard(names, text)
 
 
-def test_unknown_methods_and_budgets_below_every_level_are_refused(config):
+def test_unknown_methods_are_refused_and_uniform_is_the_nearest_level(config):
   experiment = Experiment.create(trials.recipe_of(config), quiet=True)
   with pytest.raises(ValueError, match=r"method must be one of \['heterogeneous', 'layerwise'"):
     methods.train("best", experiment, {})
-  for budget, level in ((1.0, 1), (3.9, 2), (9.0, 4)):
-    spending = experiment.with_budget(budget)
+  for budget, level in ((1.0, 1), (2.5, 2), (3.9, 4), (9.0, 4)):
+    spending = experiment.with_limit(budget)
     found = methods.uniform_assignment(spending).bits["stage0_block0/conv1"]
     assert np.unique(found).tolist() == [level]
-  palette = {"model_config": config["model_config"] | {"palette": (2, 4)}}
-  experiment = Experiment.create(
-    trials.recipe_of(config | palette | {"mean_bits": 1.5}), quiet=True
-  )
-  with pytest.raises(ValueError, match=r"mean_bits must be at least 2, the lowest level, got 1.5"):
-    methods.uniform(experiment, {})
 
 
 def test_the_command_prints_the_table_of_what_there_is(compared, tmp_path):
@@ -171,7 +167,7 @@ def test_the_command_prints_the_table_of_what_there_is(compared, tmp_path):
     "  config = tiny_config.get_config()\n"
     "  config.splits = ('valid',)\n"
     "  config.trials = (\n"
-    "    {'method': 'heterogeneous', 'mean_bits': 3.5}, {'method': 'heterogeneous', 'seed': 9}\n"
+    "    {'method': 'heterogeneous', 'limit': 3.5}, {'method': 'heterogeneous', 'seed': 9}\n"
     "  )\n"
     "  return config\n"
   )
@@ -180,5 +176,5 @@ def test_the_command_prints_the_table_of_what_there_is(compared, tmp_path):
   out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
   *_, title, _, line = out.splitlines()
   assert "valid %" in title and "compression" in title
-  assert line.startswith("heterogeneous-3.5-params-seed0")
+  assert line.startswith("heterogeneous-mean_bits_params-3.5-seed0")
   assert f"{rows['heterogeneous']['accuracy']['valid']:.2f}" in line

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 from hetjax.core import LayerSpec, Palette
-from hetjax.hardware import load_target, target_names
+from hetjax.hardware import load_target, network_cycles, target_names
 from hetjax.learn.budget import (
   Budget,
   measure,
   penalty,
-  ramped_target,
+  ramped_limit,
   step_multiplier,
   unit,
   update_multiplier,
 )
-from hetjax.learn.regularizers import target_cycles
 
 SPECS = {
   "a": LayerSpec("a", (3, 3, 4, 5), 1, Palette(), False, None, 7),
@@ -33,18 +32,30 @@ def test_measures():
   assert float(measure(files, BITS, SPECS)) == pytest.approx((45 * 10 + 8 * 16) / 8 + 11)
   assert unit(files, SPECS) == 196 / 8
   machine = load_target(target_names()[0])
-  cycles = Budget("target_cycles", 0.5, machine=machine)
-  expected = float(target_cycles(BITS, SPECS, target=machine))
-  assert float(measure(cycles, BITS, SPECS)) == expected
+  latency = Budget("latency_us", 0.5, machine=machine)
+  expected = machine.microseconds(float(network_cycles(BITS, SPECS, machine)))
+  assert float(measure(latency, BITS, SPECS)) == pytest.approx(expected)
+
+
+def test_a_step_of_latency_is_that_of_one_bit_more_on_average():
+  machine = load_target(target_names()[0])
+  latency = Budget("latency_us", 0.5, machine=machine)
+  at = lambda bits: float(measure(latency, {**BITS, "a": jnp.full(4, bits)}, SPECS))
+  assert unit(latency, SPECS) == pytest.approx((at(4.0) - at(1.0)) / 3, rel=1e-4)
+
+
+def test_a_file_needs_its_overhead_measured():
+  with pytest.raises(ValueError, match="overhead_bytes of a budget"):
+    measure(Budget("file_bytes", 100), BITS, SPECS)
 
 
 def test_ramp():
-  assert float(ramped_target(4.0, 2.0, 0.0, 0.6)) == 4.0
-  assert float(ramped_target(4.0, 2.0, 0.3, 0.6)) == pytest.approx(3.0)
-  assert float(ramped_target(4.0, 2.0, 0.6, 0.6)) == pytest.approx(2.0, abs=1e-6)
-  assert float(ramped_target(4.0, 2.0, 1.0, 0.6)) == 2.0
-  assert float(ramped_target(4.0, 2.0, 0.0, 0.0)) == 2.0
-  assert float(ramped_target(1.5, 2.0, 0.0, 0.6)) == 2.0
+  assert float(ramped_limit(4.0, 2.0, 0.0, 0.6)) == 4.0
+  assert float(ramped_limit(4.0, 2.0, 0.3, 0.6)) == pytest.approx(3.0)
+  assert float(ramped_limit(4.0, 2.0, 0.6, 0.6)) == pytest.approx(2.0, abs=1e-6)
+  assert float(ramped_limit(4.0, 2.0, 1.0, 0.6)) == 2.0
+  assert float(ramped_limit(4.0, 2.0, 0.0, 0.0)) == 2.0
+  assert float(ramped_limit(1.5, 2.0, 0.0, 0.6)) == 2.0
 
 
 def test_multiplier_rises_falls_and_stops_at_zero():
@@ -57,7 +68,7 @@ def test_multiplier_rises_falls_and_stops_at_zero():
 def test_file_bytes_step_like_mean_bits():
   """The same excess in bits per weight moves the multiplier equally, whatever the unit."""
   mean = Budget("mean_bits_params", 2.0)
-  files = Budget("file_bytes", 2.0 * 196 / 8)
+  files = Budget("file_bytes", 2.0 * 196 / 8, overhead_bytes=0)
   steps = [
     step_multiplier(b, 0.3, measure(b, BITS, SPECS), measure(b, BITS, SPECS), 0.9, SPECS)
     for b in (mean, files)
@@ -93,13 +104,13 @@ def test_dual_ascent_settles_on_the_budget():
 @pytest.mark.parametrize(
   ("kwargs", "message"),
   [
-    ({"quantity": "bytes", "target": 1}, "quantity must be among"),
-    ({"quantity": "file_bytes", "target": 0}, "target must be positive"),
-    ({"quantity": "file_bytes", "target": float("inf")}, "target must be positive"),
-    ({"quantity": "file_bytes", "target": 1, "rate": -1}, "rate must be positive"),
-    ({"quantity": "file_bytes", "target": 1, "ramp_fraction": 1.5}, "ramp_fraction must be in"),
-    ({"quantity": "file_bytes", "target": 1, "overhead_bytes": -1}, "must not be negative"),
-    ({"quantity": "target_cycles", "target": 1}, "machine must be given"),
+    ({"quantity": "bytes", "limit": 1}, "quantity must be among"),
+    ({"quantity": "file_bytes", "limit": 0}, "limit must be positive"),
+    ({"quantity": "file_bytes", "limit": float("inf")}, "limit must be positive"),
+    ({"quantity": "file_bytes", "limit": 1, "rate": -1}, "rate must be positive"),
+    ({"quantity": "file_bytes", "limit": 1, "ramp_fraction": 1.5}, "ramp_fraction must be in"),
+    ({"quantity": "file_bytes", "limit": 1, "overhead_bytes": -1}, "must not be negative"),
+    ({"quantity": "latency_us", "limit": 1}, "machine must be given"),
   ],
 )
 def test_bad_budgets_are_refused(kwargs, message):

@@ -85,22 +85,32 @@ def test_phases_draw_different_noise():
 
 def test_predictions_do_not_depend_on_the_batch():
   exp = tiny.shared()
-  variables, images = tiny.start_variables(exp), exp.images()[:37]
-  whole = loop.predictions(exp.run.model, variables, images, "float", 37)
-  parts = loop.predictions(exp.run.model, variables, images, "float", 10)
-  np.testing.assert_array_equal(whole, parts)
-  logits = exp.run.model.apply({k: variables[k] for k in ("params", "batch_stats")}, images)
-  np.testing.assert_array_equal(whole, np.argmax(logits, -1))
+  variables, images = tiny.start_variables(exp), exp.dataset.inputs("test")[:257]
+  logits = loop.logits(exp.run.model, variables, images, "float")
+  readable = {k: variables[k] for k in ("params", "batch_stats")}
+  np.testing.assert_allclose(logits, exp.run.model.apply(readable, images), atol=1e-5)
+  np.testing.assert_array_equal(
+    logits[:250], loop.logits(exp.run.model, variables, images[:250], "float")
+  )
+  whole = loop.predictions(logits)[:37]
   labels = whole.copy()
   labels[:8] += 1
   assert loop.accuracy(whole, labels) == pytest.approx(100 * 29 / 37)
+
+
+def test_scores_count_every_label_alike():
+  odds = np.array([[[3.0, 1.0], [1.0, 1.0]], [[1.0, 4.0], [1.0, 9.0]]])
+  labels = np.array([[0, 0], [0, 1]])
+  expected = -np.mean(np.log([3 / 4, 1 / 2, 1 / 5, 9 / 10]))
+  got = loop.scores(np.log(odds).astype(np.float32), labels)
+  assert got["accuracy"] == 75.0 and got["loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_batch_stats_become_those_of_the_mode():
   exp = tiny.shared()
   variables = {k: v for k, v in tiny.start_variables(exp).items() if k != "precision"}
   new = loop.reestimate_batch_stats(exp.run.model, variables, exp.run.batches, "float", steps=60)
-  x = np.concatenate([exp.run.batches.batch(i)["image"] for i in range(40)])
+  x = np.concatenate([exp.run.batches.batch(i)["input"] for i in range(40)])
   mean = np.asarray(new["batch_stats"]["stem_norm"]["mean"])
   layer = variables["params"]["stem_conv"]
   y = jax.lax.conv_general_dilated(

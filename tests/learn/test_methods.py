@@ -44,14 +44,14 @@ def test_methods_in_one_folder_do_not_take_each_others_checkpoints(finetuned, mo
   assert len({phase.name for phase in searches}) == len(searches) == 2
 
 
-def test_another_budget_rules_the_search_too():
-  exp = tiny.experiment("somewhere").with_budget(2.25)
-  assert exp.recipe.mean_bits == exp.recipe.search.budget.target == 2.25
-  assert exp.run.workdir is None and exp.run.settings["mean_bits"] == 2.25
+def test_another_limit_rules_the_search_too():
+  exp = tiny.experiment("somewhere").with_limit(2.25)
+  assert exp.recipe.budget.limit == exp.recipe.search.budget.limit == 2.25
+  assert exp.run.workdir is None and exp.run.settings["budget"]["limit"] == 2.25
 
 
 def test_a_uniform_network_has_one_level_but_for_pinned_layers(finetuned):
-  exp = tiny.experiment(mean_bits=2.0)
+  exp = tiny.experiment(budget__limit=2.0)
   methods.uniform(exp, {})
   for name, spec in exp.run.specs.items():
     assert set(finetuned[0][1].bits[name].tolist()) == {spec.pinned_bits or 2}
@@ -81,10 +81,14 @@ def test_a_search_obeys_budget_and_target(monkeypatch, method, granularity):
     return STATE
 
   monkeypatch.setattr(phases, "search", search)
-  monkeypatch.setattr(phases, "assign_levels", lambda *_, **options: seen.update(options))
+  monkeypatch.setattr(
+    phases,
+    "assign_levels",
+    lambda *args, **options: seen.update(options, budget=args[2]),
+  )
   monkeypatch.setattr(phases, "finetune", lambda *_: STATE)
   methods.train(method, exp, {})
   assert seen["granularity"] == granularity and seen["whole_layers"] == (granularity == "layer")
-  assert seen["mean_bits"] == 3.5 and seen["by"] == "params"
+  assert seen["budget"] == exp.recipe.budget and seen["budget"].limit == 3.5
   levels = load_target(target_names()[0]).levels
   assert seen["granules"] == {level.bits: level.granule for level in levels}

@@ -8,6 +8,7 @@ import pytest
 
 from hetjax.core import Assignment
 from hetjax.learn import phases
+from hetjax.learn.budget import Budget
 from tests.shared import tiny
 from tests.shared.nets import random_assignment
 
@@ -67,7 +68,7 @@ def test_levels_follow_learned_bits_within_the_budget(run):
   searched = tiny.start_variables(tiny.shared())
   s = np.linspace(-3, 3, 4, dtype=np.float32)
   searched["precision"] = jax.tree.map(lambda leaf: s, searched["precision"])
-  assignment = phases.assign_levels(run, searched, mean_bits=3.5)
+  assignment = phases.assign_levels(run, searched, Budget("mean_bits_params", 3.5))
   assert isinstance(assignment, Assignment)
   for name, spec in run.specs.items():
     bits = assignment.bits[name].tolist()

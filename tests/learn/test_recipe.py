@@ -2,6 +2,7 @@
 
 import pytest
 
+from hetjax.hardware import load_target
 from hetjax.learn.distillation import Distillation
 from hetjax.learn.recipe import Recipe, recipe_of
 from tests.shared import tiny_config
@@ -11,9 +12,13 @@ def _config(**changes):
   return tiny_config.get_config().to_dict() | changes
 
 
+def _mean(limit):
+  return {"quantity": "mean_bits_params", "limit": limit}
+
+
 def test_a_config_becomes_three_phases():
   search = _config()["search"] | {"regularizers": ({"name": "mean_bits_macs", "weight": 0.1},)}
-  recipe = recipe_of(_config(search=search, by="macs"))
+  recipe = recipe_of(_config(search=search, budget={"quantity": "mean_bits_macs", "limit": 3.5}))
   assert isinstance(recipe, Recipe)
   assert [p.name for p in (recipe.train, recipe.search, recipe.finetune)] == [
     "float", "search", "finetune"
@@ -22,18 +27,22 @@ def test_a_config_becomes_three_phases():
     "float", "noise", "quantized"
   ]  # fmt: skip
   assert recipe.search.budget.quantity == "mean_bits_macs"
-  assert recipe.search.budget.target == recipe.mean_bits == 3.5
+  assert recipe.search.budget.limit == recipe.budget.limit == 3.5
   assert recipe.search.regularizers[0].name == "mean_bits_macs"
   assert recipe.search.optimizer.precision_rate == 1e-2
   assert recipe.train.budget is None
 
 
-def test_by_has_a_default_and_the_config_is_not_changed():
+def test_the_config_is_not_changed():
   config = _config()
-  del config["by"]
   before = repr(config)
-  assert recipe_of(config).by == "params"
+  recipe_of(config)
   assert repr(config) == before
+
+
+def test_a_budget_of_latency_names_its_machine():
+  budget = {"quantity": "latency_us", "limit": 90, "machine": "cpu_avx2_zen2"}
+  assert recipe_of(_config(budget=budget)).budget.machine == load_target("cpu_avx2_zen2")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +52,11 @@ def test_by_has_a_default_and_the_config_is_not_changed():
     ({"train": {"steps": 3, "lr": 1}}, TypeError, r"phase 'float' has unknown fields \['lr'\]"),
     ({"finetune": {}}, TypeError, r"phase 'finetune' lacks fields \['steps'\]"),
     ({"finetune": {"steps": 0}}, ValueError, "steps of phase 'finetune'"),
-    ({"mean_bits": 0.5}, ValueError, "mean_bits must be at least 1, got 0.5"),
-    ({"mean_bits": float("nan")}, ValueError, "got nan"),
-    ({"by": "bytes"}, ValueError, "mean_bits_bytes"),
+    ({"budget": _mean(0.5)}, ValueError, "limit of mean_bits_params must be at least 1, got 0.5"),
+    ({"budget": _mean(float("nan"))}, ValueError, "got nan"),
+    ({"budget": {"quantity": "bytes", "limit": 9}}, ValueError, "'bytes'"),
+    ({"budget": {"quantity": "file_bytes"}}, TypeError, r"budget lacks fields \['limit'\]"),
+    ({"budget": _mean(2) | {"overhead_bytes": 1}}, TypeError, "unknown fields"),
   ],
   ids=str,
 )
@@ -54,7 +65,7 @@ def test_wrong_fields_are_named(changes, error, match):
     recipe_of(_config(**changes))
 
 
-@pytest.mark.parametrize("field", ["data", "search", "mean_bits"])
+@pytest.mark.parametrize("field", ["data", "search", "budget"])
 def test_missing_fields_are_named(field):
   config = _config()
   del config[field]

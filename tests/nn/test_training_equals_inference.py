@@ -30,7 +30,7 @@ def digits() -> Case:
   variables = phases.finetune(run, experiment.recipe.finetune, trained, assignment).variables
   accuracy = experiment.accuracy(experiment.predict(variables, "quantized"))
   assert accuracy > 60, accuracy
-  return Case(run.model, variables, run.specs, experiment.images())
+  return Case(run.model, variables, run.specs, experiment.dataset.inputs("test"))
 
 
 def test_a_trained_network_on_the_whole_test_set():

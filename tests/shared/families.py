@@ -9,7 +9,8 @@ from hetjax import models
 from hetjax import nn as hnn
 from tests.shared.equality import Case
 
-_ENCODER = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2, "classes": 3}
+_BLOCKS = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2}
+_ENCODER = _BLOCKS | {"classes": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ TINY = {
   ),
   "vectors": Tiny("transformer", _ENCODER | {"max_length": 6, "activation": "relu"}, (5, 7)),
   "tokens": Tiny("transformer", _ENCODER | {"max_length": 6, "vocabulary": 11}, (6,)),
+  "language": Tiny("language_model", _BLOCKS | {"max_length": 6, "vocabulary": 11}, (6,)),
   "vit": Tiny("vit", _ENCODER | {"patch": 4}, (8, 12, 3)),
 }
 

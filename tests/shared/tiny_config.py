@@ -9,7 +9,7 @@ def get_config():
   config.model = "resnet"
   config.model_config.stage_sizes = (1,)
   config.model_config.widths = (4,)
-  config.mean_bits = 3.5
+  config.budget.limit = 3.5
   config.batch_size = 16
   config.log_every = 2
   config.checkpoint_every = 4
