@@ -15,6 +15,11 @@ import numpy as np
 from hetjax import models, runtime
 from hetjax import nn as hnn
 from hetjax.bench import interleaved
+from hetjax.bench.network_graphs import graph_of
+from hetjax.bench.networks import ready_peers
+from hetjax.bench.peers import PEERS, Problem
+from hetjax.bench.rows import NOT_BY_DEFAULT
+from hetjax.bench.timing import bursts
 from hetjax.core.precision import mean_bits
 from hetjax.data import map_batches
 from hetjax.learn.loop import predictions
@@ -171,3 +176,43 @@ def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
     "latency_us": latency["packed"],
     "latency_peer_us": latency["float32"],
   }
+
+
+def beside_engines(
+  experiment: Experiment, files: Mapping[str, Path], threads: int, seconds: float, peers=PEERS
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+  """Times packed networks and float32 engines on one example, taking turns.
+
+  Args:
+    experiment: Made the networks; its model is the engines' network, with random weights.
+    files: Name -> packed network.
+    threads: To which the process is held already.
+    seconds: For all together.
+    peers: Engines to compare with; those of 32 bits are taken.
+
+  Returns:
+    A row for every network and engine, and rows that say what is missing.
+  """
+  model, specs = experiment.run.model, experiment.run.specs
+  x = experiment.dataset.inputs("test")[:1]
+  variables = model.init(jax.random.key(0), x, mode="float")
+  graph = graph_of(model, float_variables(variables, specs), x.shape)
+  found, absent = ready_peers(Problem(graph, x, threads), [p for p in peers if p.bits == 32])
+  calls = {name: candidate.run for (name, _), candidate in found.items()}
+  device = jax.device_put(x)
+  for name, path in files.items():
+    network = runtime.load(path, experiment.dataset.input_shape)
+    calls[name] = functools.partial(lambda run: jax.block_until_ready(run(device)), network)
+  times = bursts(calls, seconds=seconds)
+  engines = {n: t.median for n, t in times.items() if n not in files and n not in NOT_BY_DEFAULT}
+  fastest = min(engines, key=engines.get)
+  rows = []
+  for name, timing in times.items():
+    row = {"name": name, "engine": name not in files, "threads": threads}
+    row |= {"microseconds": timing.microseconds, "calls": timing.repeats}
+    row |= {"low": 1e6 * timing.low, "high": 1e6 * timing.high}
+    if name in files:
+      row |= {"over_xla": engines["XLA float32"] / timing.median, "float32_peer": fastest}
+      row["over_float32"] = engines[fastest] / timing.median
+    rows.append(row)
+  return rows, absent

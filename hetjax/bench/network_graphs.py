@@ -11,6 +11,7 @@ import numpy as np
 from hetjax.bench.graph import Builder, Graph
 from hetjax.models import MobileNetV2, ResNet, Transformer
 from hetjax.models.mobilenet import scaled
+from hetjax.models.resnet import STEMS
 
 BATCH_NORM_EPSILON, LAYER_NORM_EPSILON = 1e-5, 1e-6
 Tree = Mapping[str, Any]
@@ -20,7 +21,7 @@ def graph_of(model: linen.Module, variables: Tree, shape: tuple[int, ...]) -> Gr
   """A network in float mode as a graph.
 
   Args:
-    model: A ResNet with an ImageNet stem, a MobileNetV2, or a Transformer over vectors.
+    model: A ResNet, a MobileNetV2, or a Transformer over vectors.
     variables: `params` without alpha and beta (`nn.packing.float_variables`), and `batch_stats`.
     shape: Of its input, batch first.
 
@@ -29,7 +30,7 @@ def graph_of(model: linen.Module, variables: Tree, shape: tuple[int, ...]) -> Gr
   """
   builder = Builder(shape)
   params, stats = variables["params"], variables.get("batch_stats", {})
-  if isinstance(model, ResNet) and model.stem == "imagenet":
+  if isinstance(model, ResNet):
     _resnet(model, builder, params, stats)
   elif isinstance(model, MobileNetV2):
     _mobilenet(model, builder, params, stats)
@@ -61,8 +62,10 @@ def _resnet(model: ResNet, builder: Builder, params: Tree, stats: Tree) -> None:
     kernel, bias = _folded(p, s, name, norm)
     return builder.conv(x, kernel, bias, strides=strides, padding=padding, activation=activation)
 
-  x = conv(builder.input, params, stats, "stem_conv", "stem_norm", 2, 3, "relu")
-  x = builder.max_pool(x, window=3, strides=2, padding=1)
+  _, strides, padding = STEMS[model.stem]
+  x = conv(builder.input, params, stats, "stem_conv", "stem_norm", strides, padding, "relu")
+  if model.stem == "imagenet":
+    x = builder.max_pool(x, window=3, strides=2, padding=1)
   for stage, count in enumerate(model.stage_sizes):
     for index in range(count):
       name = f"stage{stage}_block{index}"

@@ -95,6 +95,21 @@ def our_candidate(spec: NetworkSpec, mix: str, x: np.ndarray) -> Candidate:
   )
 
 
+def ready_peers(
+  problem: Problem, peers: Sequence[Peer]
+) -> tuple[dict[tuple[str, str], Candidate], list[Row]]:
+  """Peers on a whole network, by name and bits, and rows of those that are missing."""
+  wanted, found, absent = Wanted(problem), {}, []
+  for peer in peers:
+    try:
+      if peer.bits not in TOLERANCES:
+        raise Missing(f"no whole networks with {peer.bits}-bit weights")
+      found[peer.name, f"{peer.bits}-bit"] = ready(peer, [wanted], TOLERANCES)
+    except Missing as reason:
+      absent.append(missing(peer.name, peer.bits, str(reason)))
+  return found, absent
+
+
 def measure(
   threads: int,
   *,
@@ -110,15 +125,7 @@ def measure(
     model, variables, layers = random_network(spec, next(iter(MIXES)))
     graph = graph_of(model, hnn.packing.float_variables(variables, layers), spec.shape)
     macs = sum(layer.macs for layer in layers.values())
-    wanted, absent = Wanted(Problem(graph, x, threads)), []
-    found: dict[tuple[str, str], Candidate] = {}
-    for peer in peers:
-      try:
-        if peer.bits not in TOLERANCES:
-          raise Missing(f"no whole networks with {peer.bits}-bit weights")
-        found[peer.name, f"{peer.bits}-bit"] = ready(peer, [wanted], TOLERANCES)
-      except Missing as reason:
-        absent.append(missing(peer.name, peer.bits, str(reason)))
+    found, absent = ready_peers(Problem(graph, x, threads), peers)
     for mix in mixes:
       found[OURS, mix] = our_candidate(spec, mix, x)
     times = bursts({key: c.run for key, c in found.items()}, seconds=seconds, least=3)

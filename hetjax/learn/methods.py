@@ -20,17 +20,17 @@ from hetjax.hardware import load_target
 from hetjax.learn import baselines, phases
 from hetjax.learn.overhead import measured
 from hetjax.learn.prices import prices_of
-from hetjax.learn.recipe import Experiment
+from hetjax.learn.recipe import Experiment, Recipe
 
 Variables = Mapping[str, Any]
 Method = Callable[[Experiment, Variables], Variables]
 
 
-def _granules(experiment: Experiment) -> dict[int, int] | None:
-  target = experiment.recipe.target
-  if target is None:
+def granules_of(recipe: Recipe) -> dict[int, int] | None:
+  """Level -> granule of the recipe's target; None without a target."""
+  if recipe.target is None:
     return None
-  return {level.bits: level.granule for level in load_target(target).levels}
+  return {level.bits: level.granule for level in load_target(recipe.target).levels}
 
 
 def _searched(
@@ -47,7 +47,7 @@ def _searched(
     run,
     searched,
     recipe.budget,
-    granules=_granules(experiment),
+    granules=granules_of(experiment.recipe),
     whole_layers=granularity == "layer",
   )
   return phases.finetune(run, finetune, searched, assignment, trained).variables
@@ -110,7 +110,7 @@ def random(experiment: Experiment, trained: Variables) -> Variables:
   """Levels by chance under the budget."""
   recipe = experiment.recipe
   assignment = baselines.assign_random(
-    experiment.run.specs, recipe.budget, recipe.seed, granules=_granules(experiment)
+    experiment.run.specs, recipe.budget, recipe.seed, granules=granules_of(experiment.recipe)
   )
   return _finetuned(experiment, trained, assignment, "random-")
 
@@ -121,7 +121,7 @@ def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
   layers = {name: get_path(trained["params"], name) for name in specs}
   kernels = {name: layer["kernel"] * layer["alpha"] for name, layer in layers.items()}
   assignment = baselines.assign_by_weight_rms(
-    kernels, specs, recipe.budget, granules=_granules(experiment)
+    kernels, specs, recipe.budget, granules=granules_of(experiment.recipe)
   )
   return _finetuned(experiment, trained, assignment, "weight_rms-")
 

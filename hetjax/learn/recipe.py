@@ -69,11 +69,12 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
   budget = _budget(config.pop("budget"))
   regularizers = tuple(_regularizer(r) for r in search.pop("regularizers", ()))
+  mode = search.pop("mode", "noise")
   return Recipe(
     **config,
     budget=budget,
     train=_phase("float", "float", train),
-    search=_phase("search", "noise", search, budget=budget, regularizers=regularizers),
+    search=_phase("search", mode, search, budget=budget, regularizers=regularizers),
     finetune=_phase("finetune", "quantized", finetune),
   )
 

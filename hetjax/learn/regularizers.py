@@ -112,6 +112,42 @@ def target_cycles(bits: Bits, specs: LayerSpecs, *, target: Target) -> Float[Arr
   return network_cycles(bits, specs, target) / network_cycles(top, specs, target)
 
 
+@register("energy")
+def energy(
+  bits: Bits,
+  specs: LayerSpecs,
+  *,
+  multiply_pj: float = 0.2,
+  add_pj: float = 0.03,
+  weight_pj: float = 160.0,
+) -> Float[Array, ""]:
+  """Energy of an example, relative to that of every channel at its palette's top.
+
+  A product of two operands of p bits takes `(p / 8)^2` of one of 8 bits, an addition and the
+  reading of a weight from memory `p / 8`.
+
+  Args:
+    bits: Learned bits per layer.
+    specs: The model's quantized layers.
+    multiply_pj: Picojoules of an 8-bit multiplication.
+    add_pj: Picojoules of an 8-bit addition.
+    weight_pj: Picojoules of reading 8 bits from memory, a quarter of what 32 bits take. The
+      defaults are those of a 45 nm process (Horowitz, ISSCC 2014, figure 1.1.9; DRAM 1.3-2.6 nJ
+      for 64 bits, taken at 1.3).
+  """
+  top = {n: jnp.full((s.in_channels,), float(s.palette.pmax)) for n, s in specs.items()}
+
+  def joules(bits):
+    total = jnp.float32(0.0)
+    for name, spec in specs.items():
+      part = bits[name] / 8
+      total += spec.macs_per_channel * jnp.sum(multiply_pj * part**2 + add_pj * part)
+      total += spec.weights_per_channel * jnp.sum(weight_pj * part)
+    return total
+
+  return joules(bits) / joules(top)
+
+
 def soft_counts(bits: Float[Array, " c"], levels: tuple[int, ...]) -> Float[Array, " l"]:
   """Channels at each level, a channel between two levels shared linearly between them.
 

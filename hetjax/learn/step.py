@@ -19,6 +19,7 @@ from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
 from hetjax.learn.distillation import Distillation, distilled_loss, teacher_logits
 from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
+from hetjax.nn.quantized import NOISE_MODES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +50,21 @@ class PhaseConfig:
   granularity: str = "channel"
 
   def __post_init__(self):
-    if self.mode != "noise" and self.granularity != "channel":
-      raise ValueError(f"phase {self.name!r} learns no bits: granularity needs 'noise'")
+    if not self.learns_bits and self.granularity != "channel":
+      raise ValueError(f"phase {self.name!r} learns no bits: granularity needs a noise mode")
     if self.granularity not in ("channel", "layer"):
       raise ValueError(f"granularity must be 'channel' or 'layer', got {self.granularity!r}")
     if self.steps < 1:
       raise ValueError(f"steps of phase {self.name!r} must be positive, got {self.steps}")
-    if self.mode != "noise" and (self.regularizers or self.budget):
-      raise ValueError(f"phase {self.name!r} learns no bits: regularizers and budget need 'noise'")
+    if not self.learns_bits and (self.regularizers or self.budget):
+      raise ValueError(
+        f"phase {self.name!r} learns no bits: regularizers and budget need a noise mode"
+      )
+
+  @property
+  def learns_bits(self) -> bool:
+    """Whether precisions are learned, under noise."""
+    return self.mode in NOISE_MODES
 
 
 @flax.struct.dataclass
@@ -154,7 +162,7 @@ def make_train_step(
       f"{'not given a' if teacher is None else 'given a'} teacher"
     )
   optimizer = make_optimizer(config.optimizer, config.steps)
-  searching = config.mode == "noise"
+  searching = config.learns_bits
 
   def loss_fn(trainable, state, batch, key, teacher):
     variables = {**state.variables, "params": trainable["params"]}

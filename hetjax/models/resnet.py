@@ -17,7 +17,8 @@ from hetjax import nn as hnn
 from hetjax.core import Palette
 from hetjax.models.parts import conv_and_norm
 
-STEMS = ("cifar", "strided", "imagenet")
+# Kernel size, strides and padding of the first convolution.
+STEMS = {"cifar": (3, 1, 1), "strided": (3, 2, 1), "imagenet": (7, 2, 3)}
 
 
 class BasicBlock(nn.Module):
@@ -105,7 +106,7 @@ class ResNet(nn.Module):
       implementation: Of the packed ops.
     """
     if self.stem not in STEMS:
-      raise ValueError(f"stem must be one of {STEMS}, got {self.stem!r}")
+      raise ValueError(f"stem must be one of {tuple(STEMS)}, got {self.stem!r}")
     if not self.stage_sizes or min(self.stage_sizes) < 1:
       raise ValueError(f"stage_sizes must be positive, one or more, got {self.stage_sizes}")
     if len(self.stage_sizes) != len(self.widths):
@@ -114,9 +115,7 @@ class ResNet(nn.Module):
       )
     common = {"palette": self.palette, "mode": mode, "implementation": implementation}
     conv, norm = conv_and_norm(common, train)
-    size, strides, pad = {"cifar": (3, 1, 1), "strided": (3, 2, 1), "imagenet": (7, 2, 3)}[
-      self.stem
-    ]
+    size, strides, pad = STEMS[self.stem]
     x = conv(
       self.widths[0],
       size,

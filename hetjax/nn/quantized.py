@@ -1,11 +1,12 @@
-"""What dense and convolution layers share: variables, scales and the four modes of one definition.
+"""What dense and convolution layers share: variables, scales and the modes of one definition.
 
-| mode      | collections read            | computes                                              |
-|-----------|-----------------------------|-------------------------------------------------------|
-| float     | params (alpha, beta optional)| `contract(x, alpha * kernel)`                        |
-| noise     | params, precision, rng noise| grid values plus `sigma(s) * U(-1, 1)` on both operands|
-| quantized | params, assignment          | straight-through rounding, exact integer accumulators |
-| packed    | packed                      | `ops.quantize_pack`, then `ops.packed_*`              |
+| mode         | collections read              | computes                                         |
+|--------------|-------------------------------|--------------------------------------------------|
+| float        | params (alpha, beta optional) | `contract(x, alpha * kernel)`                    |
+| noise        | params, precision, rng noise  | grid values plus `sigma(s) * U(-1, 1)`           |
+| weight_noise | as noise                      | the same on weights; activations only clipped    |
+| quantized    | params, assignment            | straight-through rounding, exact accumulators    |
+| packed       | packed                        | `ops.quantize_pack`, then `ops.packed_*`         |
 
 The kernel is kept in grid units in every mode: the weight is `alpha[n] * kernel[..., n]`, alpha
 being ones until `learn.calibrate` fits it. So alpha acts on the layer's output only and its
@@ -13,7 +14,7 @@ gradient is that of a batch norm's gain; nothing is divided by it. Beta divides 
 is the scale of learned-step-size quantization (Esser et al., 2020), whose gradient factor
 `1 / sqrt(elements * top)` keeps it in proportion to the weights' gradients.
 
-A pinned layer has one level, no `precision` and no `assignment`; in noise mode it rounds.
+A pinned layer has one level, no `precision` and no `assignment`; in the noise modes it rounds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from hetjax.core.precision import sigma_of_s
 from hetjax.ops import exact, packed_conv, packed_matmul, quantize_pack
 from hetjax.pack.weights import PackedWeights
 
-MODES = ("float", "noise", "quantized", "packed")
+NOISE_MODES = ("noise", "weight_noise")
+MODES = ("float", *NOISE_MODES, "quantized", "packed")
 INITIAL_S = -2.5  # bits(-2.5) = 4.7: the search starts above the default palette's highest level
 
 
@@ -54,7 +56,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
     palette: Levels its channels may be given.
     signed: Whether its input takes negative values (false after a ReLU).
     pinned_bits: One fixed level for all channels, or None to learn them.
-    mode: "float", "noise", "quantized" or "packed".
+    mode: One of `MODES`.
     implementation: Which implementation runs the packed ops; None picks the best.
   """
 
@@ -123,8 +125,8 @@ class QuantizedLayer(nn.Module, kw_only=True):
       self.sow("intermediates", "input", x)
       return _plus(contract(x, (kernel * alpha).astype(kernel.dtype)), bias)
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    if self.mode == "noise" and self.pinned_bits is None:
-      s = self.read("precision", "s", "noise")
+    if self.mode in NOISE_MODES and self.pinned_bits is None:
+      s = self.read("precision", "s", self.mode)
       return self._noisy(x, kernel, alpha, beta, bias, s, spec, contract)
     bits = self._assigned_bits(channels)
     return self._rounded(x, kernel, alpha, beta, bias, bits, spec, contract)
@@ -147,7 +149,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
     sigma = sigma_of_s(s)
     beta = self._activation_scale(x, beta, jax.lax.stop_gradient(sigma))
     a_key, w_key = jax.random.split(self.make_rng("noise"))
-    a_noise = uniform_noise(a_key, x.shape)
+    a_noise = uniform_noise(a_key, x.shape) if self.mode == "noise" else jnp.zeros_like(x)
     w_noise = uniform_noise(w_key, kernel.shape)
     a = quantize.inject_noise(quantize.to_grid(x, 1.0 / beta), sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)

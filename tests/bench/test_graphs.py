@@ -28,6 +28,7 @@ NETWORKS = {
     },
     (1, 16, 16, 3),
   ),
+  "cifar": ("resnet", {"widths": [4, 8, 8], "stem": "strided", "classes": 3}, (1, 12, 12, 1)),
   "mobilenet": (
     "mobilenet_v2",
     {
@@ -61,8 +62,8 @@ def test_graphs_compute_what_the_networks_compute(name):
 
 
 def test_networks_without_translation_are_refused():
-  model = models.create("resnet8")
-  with pytest.raises(ValueError, match="model must be one that has a translation, got ResNet"):
+  model = models.create("vit")
+  with pytest.raises(ValueError, match="model must be one that has a translation, got ViT"):
     network_graphs.graph_of(model, {"params": {}}, (1, 8, 8, 3))
 
 

@@ -163,3 +163,16 @@ def test_bad_configurations_are_refused():
     total([RegularizerConfig("mean_bits_params", 1.0)] * 2, BITS, SPECS)
   config = RegularizerConfig("granule", 1.0, {"granules": {1: 2}})
   assert hash(config) == hash(RegularizerConfig("granule", 1.0, {"granules": {1: 2}}))
+
+
+def test_energy_grows_with_the_square_of_bits_where_products_rule_and_linearly_for_memory():
+  specs = {"a": LayerSpec("a", (3, 3, 2, 5), 1, Palette(), False, None, 7)}
+  energy = REGULARIZERS["energy"]
+  at = lambda p, **costs: float(energy({"a": jnp.full(2, p)}, specs, **costs))
+  products = {"multiply_pj": 1.0, "add_pj": 0.0, "weight_pj": 0.0}
+  memory = {"multiply_pj": 0.0, "add_pj": 0.0, "weight_pj": 1.0}
+  assert at(4.0) == pytest.approx(1.0)
+  assert at(1.0, **products) == pytest.approx(1 / 16) and at(1.0, **memory) == pytest.approx(1 / 4)
+  # Seven positions: 90 weights are read once and used seven times.
+  by_hand = lambda p: 90 * 7 * (0.2 * (p / 8) ** 2 + 0.03 * p / 8) + 90 * 160 * p / 8
+  assert at(2.0) == pytest.approx(by_hand(2) / by_hand(4))

@@ -1,0 +1,81 @@
+"""Points of a comparison's plot: score against bytes and against measured time, by method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.trials import FLOAT
+from hetjax.bench import plots
+
+AXES = {"file_bytes": "bytes of the file", "microseconds": "us for one example"}
+Row = Mapping[str, Any]
+
+
+def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
+  """Rows of a folder's trials that were scored on `split`, with "score" and any measured time.
+
+  Raises:
+    ValueError: there is none.
+  """
+  times = {}
+  if (folder / "latency.json").exists():
+    rows = json.loads((folder / "latency.json").read_text(encoding="utf-8"))["rows"]
+    times = {row["name"]: row["microseconds"] for row in rows}
+  found = []
+  for path in sorted(folder.glob("*.json")):
+    for row in json.loads(path.read_text(encoding="utf-8")).get("rows", []):
+      score = row.get("perplexity", row.get("accuracy") or {}).get(split)
+      if "method" in row and "splits" in row and score is not None:
+        time = {"microseconds": times[row["name"]]} if row["name"] in times else {}
+        found.append(dict(row) | {"score": score} | time)
+  if not found:
+    raise ValueError(f"results must hold trials scored on {split!r}, {folder} holds none")
+  return found
+
+
+def points(rows: Sequence[Row], axis: str) -> dict[str, list[tuple[float, float, float]]]:
+  """Points of every method: value on the axis, mean score over seeds, half their range.
+
+  Trials that differ in their seed alone are one point; trials with a label are methods of their
+  own. The float32 network is left out, as are rows without a value.
+  """
+  groups: dict[tuple[str, str], list[Row]] = {}
+  for row in rows:
+    if row["method"] != FLOAT and axis in row:
+      name = row["method"] + (f", {row['label']}" if row["label"] else "")
+      groups.setdefault((name, json.dumps(row["budget"])), []).append(row)
+  lines: dict[str, list[tuple[float, float, float]]] = {}
+  for (name, _), same in groups.items():
+    scores = [row["score"] for row in same]
+    value = float(np.mean([row[axis] for row in same]))
+    point = (value, float(np.mean(scores)), (max(scores) - min(scores)) / 2)
+    lines.setdefault(name, []).append(point)
+  return {name: sorted(line) for name, line in sorted(lines.items())}
+
+
+def plot(path: str, rows: Sequence[Row], split: str) -> None:
+  """Writes one panel for bytes and, where times were measured, one for time.
+
+  Raises:
+    RuntimeError: matplotlib is not installed.
+  """
+  axes = {axis: label for axis, label in AXES.items() if points(rows, axis)}
+  figure = plots.require()(figsize=(6.5 * max(len(axes), 1), 4.5), layout="constrained")
+  text = any("perplexity" in row for row in rows)
+  floats = [row["score"] for row in rows if row["method"] == FLOAT]
+  panels = figure.subplots(1, max(len(axes), 1), squeeze=False)[0]
+  for panel, (axis, label) in zip(panels, axes.items(), strict=True):
+    for name, line in points(rows, axis).items():
+      x, y, spread = zip(*line, strict=True)
+      panel.errorbar(x, y, yerr=spread, marker="o", markersize=4, capsize=2, label=name)
+    if floats:
+      panel.axhline(np.mean(floats), color="black", linewidth=0.8, linestyle="--", label=FLOAT)
+    panel.set_xlabel(label)
+    panel.set_ylabel(f"{split} perplexity" if text else f"{split} accuracy %")
+    panel.legend(fontsize=8)
+  plots.save(figure, path)
