@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.trials import FLOAT
+from experiments.trial import FLOAT
 from hetjax.bench import plots
 
 AXES = {"file_bytes": "bytes of the file", "microseconds": "us for one example"}

@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       "data": "digits",
+      "data_options": {},
       "model": "resnet8",
       "model_config": {"widths": (16, 32, 64), "stem": "cifar", "palette": (1, 2, 4)},
       "batch_size": 64,

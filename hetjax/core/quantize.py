@@ -17,6 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
 _TINY = np.finfo(np.float32).tiny  # the least normal number
@@ -105,6 +106,15 @@ def accumulator_levels(codes, bits, pmax: int, *, signed: bool, xp=jnp):
   return xp.left_shift(q, pmax - xp.asarray(bits, xp.int32))
 
 
+def _made(x: Array) -> Array:
+  """An array that XLA computes before the sums that read it.
+
+  Fused into a sum over all but the channels, elementwise arithmetic loses its vectors on CPU: the
+  sum then takes several times as long as both do one after the other.
+  """
+  return lax.optimization_barrier(x)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def straight_through(
   x: Float[Array, "*n"], bits: Shaped[Array, "*c"], signed: bool, pull_back: bool = False
@@ -136,7 +146,7 @@ def _straight_through_bwd(signed, pull_back, residuals, g):
   inside = (x >= low) & (x <= top)
   if pull_back:
     inside |= ((x > top) & (g > 0)) | ((x < low) & (g < 0))
-  return jnp.where(inside, g, 0.0), None
+  return _made(jnp.where(inside, g, 0.0)), None
 
 
 straight_through.defvjp(_straight_through_fwd, _straight_through_bwd)
@@ -163,11 +173,11 @@ def _inject_noise_bwd(signed, residuals, g):
   x, sigma, noisy = residuals
   top = grid_top(sigma, signed)
   low = -top if signed else jnp.zeros_like(top)
-  added = g * (noisy - _clip(x, sigma, signed))
-  slope = 1.0 if signed else 2.0  # of -top in sigma
-  beyond = jnp.where(x > top, -slope, jnp.where(x < low, slope, 0.0) if signed else 0.0) * g
-  d_sigma = _sum_to(added, sigma.shape) / jnp.maximum(sigma, _TINY) + _sum_to(beyond, sigma.shape)
-  return jnp.where((x > low) & (x < top), g, 0.0), d_sigma, None
+  slope = -1.0 if signed else -2.0  # of top in sigma
+  noise = (noisy - _clip(x, sigma, signed)) / jnp.maximum(sigma, _TINY)
+  beyond = jnp.where(x > top, slope, jnp.where(x < low, -slope, 0.0) if signed else 0.0)
+  d_sigma = _sum_to(_made(g * (noise + beyond)), sigma.shape)
+  return _made(jnp.where((x > low) & (x < top), g, 0.0)), d_sigma, None
 
 
 _inject_noise.defvjp(_inject_noise_fwd, _inject_noise_bwd)

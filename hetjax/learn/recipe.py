@@ -40,6 +40,7 @@ class Recipe:
     target: Name of the hardware target whose granules the assignment obeys, or None.
     log_every: Steps between metrics.
     checkpoint_every: Steps between checkpoints.
+    data_options: Arguments of the data set's loading function.
   """
 
   data: str
@@ -54,6 +55,7 @@ class Recipe:
   target: str | None = None
   log_every: int = 50
   checkpoint_every: int = 500
+  data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def recipe_of(config: Mapping[str, Any]) -> Recipe:
@@ -63,7 +65,7 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
     ValueError: a value is out of range.
     TypeError: a field is unknown or missing.
   """
-  fields = {f.name: f.default is dataclasses.MISSING for f in dataclasses.fields(Recipe)}
+  fields = {f.name: _required(f) for f in dataclasses.fields(Recipe)}
   _check_fields("recipe", config, fields)
   config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
@@ -81,11 +83,8 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
 
 def _budget(fields: Mapping[str, Any]) -> Budget:
   """A budget; its `machine` may be a target's name or file."""
-  known = {
-    f.name: f.default is dataclasses.MISSING
-    for f in dataclasses.fields(Budget)
-    if f.name != "overhead_bytes"  # is measured
-  }
+  known = {f.name: _required(f) for f in dataclasses.fields(Budget)}
+  del known["overhead_bytes"]  # is measured
   _check_fields("budget", fields, known)
   fields = dict(fields)
   if isinstance(fields.get("machine"), str):
@@ -100,6 +99,10 @@ def _regularizer(fields: Mapping[str, Any]) -> RegularizerConfig:
   if isinstance(kwargs.get("target"), str):
     kwargs["target"] = load_target(kwargs["target"])
   return RegularizerConfig(**fields | {"kwargs": kwargs})
+
+
+def _required(field: dataclasses.Field) -> bool:
+  return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _check_fields(what: str, have: Mapping[str, Any], known: Mapping[str, bool]) -> None:
@@ -142,7 +145,7 @@ class Experiment:
   @classmethod
   def create(cls, recipe: Recipe, workdir: str | None = None, quiet: bool = False) -> Experiment:
     """Loads the data and makes the network; trains nothing yet."""
-    dataset = load_dataset(recipe.data)
+    dataset = load_dataset(recipe.data, **recipe.data_options)
     model = models.create(recipe.model, **dataset.model_fields, **recipe.model_config)
     dtype = getattr(model, "input_dtype", jnp.float32)
     example = jax.ShapeDtypeStruct((1, *dataset.input_shape), dtype)

@@ -32,8 +32,8 @@ def compared(config, tmp_path_factory):
   """Folder of one comparison of all methods, and its rows by method."""
   folder = tmp_path_factory.mktemp("compare")
   wanted = [
-    trials.Trial(method, limit=4.0 if method == "uniform" else 3.5)
-    for method in (trials.FLOAT, *methods.METHODS)
+    trials.Trial(method, limit=4.0 if method in ("uniform", trials.QWIX) else 3.5)
+    for method in (trials.FLOAT, trials.QWIX, *methods.METHODS)
   ]
   assert trials.run_all(config, wanted, folder, folder / "results", ("valid",)) == []
   rows = {}

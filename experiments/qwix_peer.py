@@ -1,0 +1,113 @@
+"""The same network trained by Qwix, an outside peer of uniform precision.
+
+Qwix quantizes weights per output channel and activations per example by their range, with
+straight-through gradients. Its own integer convolutions do not compile for 2 and 4 bits on XLA's
+CPU backend (0.1.8), so its quantizer is put before float convolutions, which compute the same: the
+scales stand outside of the sums. First and last layer get 8 bits as in hetjax.
+
+Needs the extra `peers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array
+
+from hetjax.core import Assignment
+from hetjax.learn.overhead import overhead_bytes
+from hetjax.learn.prices import file_bytes
+from hetjax.learn.recipe import Experiment
+from hetjax.ops import convolution
+
+QTYPES = {2: "int2", 4: "int4", 8: "int8"}
+# Half of a symmetric range is never used after a ReLU, but Qwix has no other for 2 bits.
+ACTIVATION_METHODS = {"int8": "minmax", "int4": "minmax", "int2": "absmax"}
+_convolve = convolution.convolve
+
+
+def _rounded(x: Array, qtype: str, axes: tuple[int, ...], method: str) -> Array:
+  """Qwix's quantization of a tensor, with straight-through gradients."""
+  import qwix
+
+  levels = qwix.dequantize(
+    qwix.quantize(x, qtype, channelwise_axes=axes, calibration_method=method)
+  )
+  return x + jax.lax.stop_gradient(levels.astype(x.dtype) - x)
+
+
+def quantized_model(model: nn.Module, bits: int) -> nn.Module:
+  """The model in float mode with Qwix's quantizer before its convolutions and dense layers.
+
+  Raises:
+    ValueError: bits that Qwix has no type for.
+    ImportError: Qwix is not installed.
+  """
+  import qwix
+
+  if bits not in QTYPES:
+    raise ValueError(f"bits must be one of {sorted(QTYPES)}, got {bits}")
+
+  class Provider(qwix.QtProvider):
+    def get_intercept_map(self):
+      hook = {"hetjax.ops.convolution.convolve": self.convolve}
+      return super().get_intercept_map() | hook
+
+    def convolve(self, x, kernel, **geometry):
+      rule, _ = self._get_current_rule_and_op_id("conv_general_dilated")
+      kernel = _rounded(kernel, rule.weight_qtype, (3,), rule.weight_calibration_method)
+      x = _rounded(x, rule.act_qtype, (0,), ACTIVATION_METHODS[rule.act_qtype])
+      return _convolve(x, kernel, **geometry)
+
+    def dot_general(self, x, kernel, dimension_numbers, *args, **options):
+      rule, _ = self._get_current_rule_and_op_id("dot_general")
+      kernel = _rounded(kernel, rule.weight_qtype, (1,), rule.weight_calibration_method)
+      x = _rounded(x, rule.act_qtype, (0,), ACTIVATION_METHODS[rule.act_qtype])
+      return jax.lax.dot_general(x, kernel, dimension_numbers, *args, **options)
+
+  rules = [
+    qwix.QtRule(module_path=path, weight_qtype=qtype, act_qtype=qtype)
+    for path, qtype in (("stem_conv|head", QTYPES[8]), (".*", QTYPES[bits]))
+  ]
+  return qwix.quantize_model(model, Provider(rules))
+
+
+def train(
+  experiment: Experiment, trained: Mapping[str, Any], bits: int
+) -> tuple[Experiment, dict[str, Any]]:
+  """Trains from the float network for the steps of search and finetuning together.
+
+  Args:
+    experiment: Recipe, data and network.
+    trained: The float network's variables.
+    bits: Of all layers but the first and the last.
+
+  Returns:
+    The experiment with Qwix's network in place of the model, and variables that it reads in mode
+    "float".
+  """
+  recipe = experiment.recipe
+  phase = dataclasses.replace(
+    recipe.train,
+    name=f"qwix-int{bits}",
+    steps=recipe.search.steps + recipe.finetune.steps,
+    optimizer=dataclasses.replace(recipe.finetune.optimizer, scale_rate=0.0),
+  )
+  run = dataclasses.replace(experiment.run, model=quantized_model(experiment.run.model, bits))
+  start = {k: v for k, v in trained.items() if k in ("params", "batch_stats")}
+  variables = run.train(phase, lambda: start).variables
+  return dataclasses.replace(experiment, run=run), variables
+
+
+def packed_bytes(experiment: Experiment, trained: Mapping[str, Any], bits: int) -> int:
+  """Bytes of a hetjax file with one level everywhere, as Qwix has no packed one."""
+  levels = Assignment.uniform(experiment.run.specs, bits).bits
+  codes = 0
+  for name, spec in experiment.run.specs.items():
+    counts = [int((levels[name] == p).sum()) for p in spec.palette.descending]
+    codes += int(file_bytes(counts, spec))
+  return codes + overhead_bytes(experiment, trained)
