@@ -2,7 +2,8 @@
 
 The loss carries `multiplier * measure / unit` (`penalty`); after each step the multiplier climbs in
 proportion to the excess over the limit and falls, never below zero, when the budget is met: dual
-ascent on the constraint. The limit itself ramps from the starting value, so that bits come down
+ascent on the constraint, damped by a term that is proportional to the excess itself (Platt and
+Barr, 1988). The limit itself ramps from the starting value, so that bits come down
 gradually. All functions but the config's construction are pure and traceable.
 """
 
@@ -12,6 +13,7 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -34,6 +36,7 @@ class Budget:
       `hetjax.hardware.cost`).
     limit: The most of the quantity that is allowed, in its unit.
     rate: Change of the multiplier per step and unit of excess (see `unit`).
+    damping: What a unit of excess adds to the multiplier at once, for as long as it lasts.
     ramp_fraction: Part of the search phase over which the limit ramps; 0 sets it at once.
     overhead_bytes: For "file_bytes", what the file holds besides the packed weights; None until
       `hetjax.learn.overhead` has measured it.
@@ -45,7 +48,8 @@ class Budget:
 
   quantity: str
   limit: float
-  rate: float = 0.02
+  rate: float = 0.005
+  damping: float = 0.05
   ramp_fraction: float = 0.6
   overhead_bytes: int | None = None
   machine: Target | None = None
@@ -59,6 +63,8 @@ class Budget:
         raise ValueError(f"budget {field} must be positive and finite, got {value}")
     if self.quantity.startswith("mean_bits") and self.limit < 1:
       raise ValueError(f"budget limit of {self.quantity} must be at least 1, got {self.limit}")
+    if not (math.isfinite(self.damping) and self.damping >= 0):
+      raise ValueError(f"budget damping must be finite and not negative, got {self.damping}")
     if not 0 <= self.ramp_fraction <= 1:
       raise ValueError(f"budget ramp_fraction must be in [0, 1], got {self.ramp_fraction}")
     if self.overhead_bytes is not None and self.overhead_bytes < 0:
@@ -130,36 +136,38 @@ def ramped_limit(start: Scalar, limit: Scalar, fraction_done: Scalar, ramp: floa
   return limit + left * jnp.maximum(start - limit, 0.0)
 
 
-def update_multiplier(
-  multiplier: Scalar, value: Scalar, limit_now: Scalar, rate: Scalar
+def excess(
+  budget: Budget, value: Scalar, start: Scalar, fraction_done: Scalar, specs: LayerSpecs
 ) -> Float[Array, ""]:
-  """One step of dual ascent: `max(0, multiplier + rate * (value - limit_now))`."""
-  return jnp.maximum(0.0, multiplier + rate * (value - limit_now))
-
-
-def penalty(budget: Budget, multiplier: Scalar, bits: Bits, specs: LayerSpecs) -> Any:
-  """Term of the loss: `multiplier * measure / unit`."""
-  return multiplier * measure(budget, bits, specs) / unit(budget, specs)
-
-
-def step_multiplier(
-  budget: Budget,
-  multiplier: Scalar,
-  value: Scalar,
-  start: Scalar,
-  fraction_done: Scalar,
-  specs: LayerSpecs,
-) -> Float[Array, ""]:
-  """Multiplier after a step of the search, the limit ramped and the excess in units of `unit`.
+  """How far the quantity is above its limit of now, in units of `unit`; negative below.
 
   Args:
     budget: The budget.
-    multiplier: Multiplier that the step used, not negative.
     value: `measure` at the step's bits.
     start: `measure` before the first step.
     fraction_done: Steps done over steps of the phase.
     specs: The model's quantized layers.
   """
-  scale = unit(budget, specs)
   now = ramped_limit(start, budget.limit, fraction_done, budget.ramp_fraction)
-  return update_multiplier(multiplier, value / scale, now / scale, budget.rate)
+  return (value - now) / unit(budget, specs)
+
+
+def penalty(
+  budget: Budget, multiplier: Scalar, over: Scalar, value: Scalar, specs: LayerSpecs
+) -> Any:
+  """Term of the loss: `max(0, multiplier + damping * excess) * value / unit`.
+
+  Args:
+    budget: The budget.
+    multiplier: Its multiplier.
+    over: `excess`, which counts as a constant.
+    value: `measure`, through which gradients reach the bits.
+    specs: The model's quantized layers.
+  """
+  weight = jnp.maximum(0.0, multiplier + budget.damping * jax.lax.stop_gradient(over))
+  return weight * value / unit(budget, specs)
+
+
+def step_multiplier(budget: Budget, multiplier: Scalar, over: Scalar) -> Float[Array, ""]:
+  """One step of dual ascent, `max(0, multiplier + rate * excess)`."""
+  return jnp.maximum(0.0, multiplier + budget.rate * over)

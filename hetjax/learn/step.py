@@ -132,8 +132,11 @@ def bits_penalty(config: PhaseConfig, precision: Any, state: TrainState, specs: 
   logs["bits_params"] = mean_bits(bits, specs, "params")
   logs["bits_macs"] = mean_bits(bits, specs, "macs")
   if config.budget is not None:
-    penalty = penalty + budgets.penalty(config.budget, state.multiplier, bits, specs)
-    logs["budget"] = budgets.measure(config.budget, bits, specs)
+    value = budgets.measure(config.budget, bits, specs)
+    done = (state.step + 1) / config.steps
+    over = budgets.excess(config.budget, value, state.budget_start, done, specs)
+    penalty = penalty + budgets.penalty(config.budget, state.multiplier, over, value, specs)
+    logs |= {"budget": value, "excess": over}
   return penalty, logs
 
 
@@ -206,10 +209,7 @@ def make_train_step(
     trainable = optax.apply_updates(trainable, updates)
     multiplier = state.multiplier
     if config.budget is not None:
-      done = (state.step + 1) / config.steps
-      multiplier = budgets.step_multiplier(
-        config.budget, multiplier, logs["budget"], state.budget_start, done, specs
-      )
+      multiplier = budgets.step_multiplier(config.budget, multiplier, logs["excess"])
       logs["multiplier"] = multiplier
     new = state.replace(
       step=state.step + 1,

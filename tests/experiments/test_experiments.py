@@ -10,11 +10,19 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import measure
-from experiments.configs import digits, fashion_mnist
+from experiments.configs import (
+  ablations,
+  compare_fashion_mnist,
+  digits,
+  fashion_mnist,
+  foldoc_language_model,
+)
+from experiments.trial import FLOAT, QWIX, Trial, configured
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.bench import Timing
 from hetjax.core.precision import mean_bits
+from hetjax.learn.methods import METHODS, granules_of
 from hetjax.learn.recipe import recipe_of
 from hetjax.pack import float32_file_bytes, read_artifact
 from hetjax.report import render
@@ -94,3 +102,33 @@ def test_the_mix_leaves_pinned_layers_out():
   mix = measure.channel_mix(variables, specs)
   # All free layers have equally many weights per channel here.
   assert mix == {p: pytest.approx(np.mean(bits == p)) for p in np.unique(bits).tolist()}
+
+
+@pytest.mark.parametrize(
+  "module", [ablations, compare_fashion_mnist, foldoc_language_model], ids=lambda m: m.__name__
+)
+def test_every_trial_of_a_comparison_is_a_recipe_with_a_name_of_its_own(module):
+  config = module.get_config().to_dict()
+  splits, wanted = config.pop("splits"), [Trial(**dict(t)) for t in config.pop("trials")]
+  assert splits == ("valid",)  # choices are not made on test data
+  assert len({trial.name for trial in wanted}) == len(wanted)
+  recipes = [recipe_of(configured(config, trial)) for trial in wanted]
+  steps = {r.train.steps + r.search.steps + r.finetune.steps for r in recipes}
+  assert len(steps) == 1
+  for trial, recipe in zip(wanted, recipes, strict=True):
+    assert trial.method in (FLOAT, QWIX, *METHODS)
+    models.create(recipe.model, **recipe.model_config)
+    json.dumps(configured(config, trial), default=str)
+
+
+def test_ablations_change_what_their_labels_say():
+  config = ablations.get_config().to_dict()
+  wanted = {t["label"]: Trial(**dict(t)) for t in config.pop("trials") if "label" in dict(t)}
+  del config["splits"]
+  recipes = {label: recipe_of(configured(config, trial)) for label, trial in wanted.items()}
+  assert recipes["weight_noise"].search.mode == "weight_noise"
+  assert recipes["distilled"].finetune.distillation.weight == 0.5
+  assert recipes["fixed_scales"].search.optimizer.scale_rate == 0
+  assert recipes["undamped"].budget.damping == 0 < recipes["distilled"].budget.damping
+  assert granules_of(recipes["granules"]) == ablations.GRANULES
+  assert recipes["granules"].search.regularizers[0].name == "granule"

@@ -9,12 +9,12 @@ from hetjax.core import LayerSpec, Palette
 from hetjax.hardware import load_target, network_cycles, target_names
 from hetjax.learn.budget import (
   Budget,
+  excess,
   measure,
   penalty,
   ramped_limit,
   step_multiplier,
   unit,
-  update_multiplier,
 )
 
 SPECS = {
@@ -59,24 +59,34 @@ def test_ramp():
 
 
 def test_multiplier_rises_falls_and_stops_at_zero():
-  update = jax.jit(update_multiplier)
-  assert float(update(1.0, 3.0, 2.0, 0.1)) == pytest.approx(1.1)
-  assert float(update(1.0, 1.0, 2.0, 0.1)) == pytest.approx(0.9)
-  assert float(update(0.05, 1.0, 2.0, 0.1)) == 0.0
+  budget = Budget("mean_bits_params", 2.0, rate=0.1)
+  assert float(step_multiplier(budget, 1.0, 1.0)) == pytest.approx(1.1)
+  assert float(step_multiplier(budget, 1.0, -1.0)) == pytest.approx(0.9)
+  assert float(step_multiplier(budget, 0.05, -1.0)) == 0.0
+
+
+def test_damping_weighs_the_excess_itself_and_never_rewards():
+  damped = Budget("mean_bits_params", 2.0, damping=0.5)
+  weight = lambda over: float(penalty(damped, 0.3, over, 1.0, SPECS))
+  assert weight(0.4) == pytest.approx(0.5) and weight(-0.4) == pytest.approx(0.1)
+  assert weight(-0.7) == 0.0
+  # The excess is a constant to the gradient, the measured value is not.
+  gradient = jax.grad(lambda v: penalty(damped, 0.3, v - 2.0, v, SPECS))(2.4)
+  assert float(gradient) == pytest.approx(0.5)
 
 
 def test_file_bytes_step_like_mean_bits():
   """The same excess in bits per weight moves the multiplier equally, whatever the unit."""
   mean = Budget("mean_bits_params", 2.0)
   files = Budget("file_bytes", 2.0 * 196 / 8, overhead_bytes=0)
-  steps = [
-    step_multiplier(b, 0.3, measure(b, BITS, SPECS), measure(b, BITS, SPECS), 0.9, SPECS)
-    for b in (mean, files)
-  ]
+  values = [measure(b, BITS, SPECS) for b in (mean, files)]
+  overs = [excess(b, v, v, 0.9, SPECS) for b, v in zip((mean, files), values, strict=True)]
+  steps = [step_multiplier(b, 0.3, o) for b, o in zip((mean, files), overs, strict=True)]
   np.testing.assert_allclose(steps[0], steps[1], rtol=1e-5)
   assert float(steps[0]) > 0.3
   np.testing.assert_allclose(
-    penalty(mean, 0.3, BITS, SPECS), penalty(files, 0.3, BITS, SPECS), rtol=1e-5
+    *(penalty(b, 0.3, o, v, SPECS) for b, o, v in zip((mean, files), overs, values, strict=True)),
+    rtol=1e-5,
   )
 
 
@@ -88,11 +98,12 @@ def test_dual_ascent_settles_on_the_budget():
   @jax.jit
   def step(bits, multiplier, fraction):
     def loss(b):
-      return jnp.mean((b - 6.0) ** 2) + penalty(budget, multiplier, {"a": b}, specs)
+      value = measure(budget, {"a": b}, specs)
+      over = excess(budget, value, 5.0, fraction, specs)
+      return jnp.mean((b - 6.0) ** 2) + penalty(budget, multiplier, over, value, specs), over
 
-    value = measure(budget, {"a": bits}, specs)
-    multiplier = step_multiplier(budget, multiplier, value, 5.0, fraction, specs)
-    return bits - 0.2 * jax.grad(loss)(bits), multiplier
+    gradient, over = jax.grad(loss, has_aux=True)(bits)
+    return bits - 0.2 * gradient, step_multiplier(budget, multiplier, over)
 
   bits, multiplier = jnp.full(4, 5.0), jnp.float32(0.0)
   for i in range(2000):
@@ -110,6 +121,7 @@ def test_dual_ascent_settles_on_the_budget():
     ({"quantity": "file_bytes", "limit": 1, "rate": -1}, "rate must be positive"),
     ({"quantity": "file_bytes", "limit": 1, "ramp_fraction": 1.5}, "ramp_fraction must be in"),
     ({"quantity": "file_bytes", "limit": 1, "overhead_bytes": -1}, "must not be negative"),
+    ({"quantity": "file_bytes", "limit": 1, "damping": -1}, "damping must be finite"),
     ({"quantity": "latency_us", "limit": 1}, "machine must be given"),
   ],
 )

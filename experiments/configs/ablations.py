@@ -1,0 +1,50 @@
+"""What each part of the recipe is worth: one change at a time, at equal epochs and mean bits.
+
+The question: three levels against two and one, channels against layers, granules held or not, noise
+on activations or not, distillation or not, scales learned or not. Trials are scored on validation
+images; `splits` gets "test" for the final table alone. Results hold the seconds of each trial.
+Command: python -m experiments.compare --config experiments/configs/ablations.py \
+  --workdir runs/ablations
+"""
+
+import ml_collections
+
+from experiments.configs import compare_fashion_mnist
+
+TARGET = "cpu_avx2_zen2"
+GRANULES = {1: 4, 2: 2, 4: 2, 8: 1}  # of the target
+DISTILLATION = {"weight": 0.5, "temperature": 2.0}
+# Label -> changed fields.
+CHANGES = {
+  "levels14": {"model_config.palette": (1, 4)},
+  "levels24": {"model_config.palette": (2, 4)},
+  "levels12": {"model_config.palette": (1, 2)},
+  "granules": {
+    "target": TARGET,
+    "search.regularizers": ({"name": "granule", "weight": 0.01, "kwargs": {"granules": GRANULES}},),
+  },
+  "granules_late": {"target": TARGET},
+  "attraction": {"search.regularizers": ({"name": "palette_attraction", "weight": 0.02},)},
+  "weight_noise": {"search.mode": "weight_noise"},
+  "distilled": {
+    "search.distillation": DISTILLATION,
+    "finetune.distillation": DISTILLATION,
+  },
+  "fixed_scales": {"search.scale_rate": 0.0, "finetune.scale_rate": 0.0},
+  "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The configuration; every field can be overridden by --config.FIELD=VALUE."""
+  config = compare_fashion_mnist.get_config()
+  config.trials = (
+    {"method": "heterogeneous"},
+    {"method": "layerwise"},
+    {"method": "uniform"},
+    *(
+      {"method": "heterogeneous", "label": label, "options": tuple(options.items())}
+      for label, options in CHANGES.items()
+    ),
+  )
+  return config
