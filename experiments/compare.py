@@ -17,7 +17,6 @@ from ml_collections import config_flags
 
 from experiments import launch, trials
 from hetjax.report import Column, render
-from hetjax.report.results import read_rows
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints and packed files.")
@@ -67,7 +66,7 @@ def main(argv):
   if not _TABLE.value:
     mine = [t for t in shard(chosen, _SHARD.value) if _ONLY.value in t.name]
     failed = trials.run_all(config, mine, workdir, results, splits)
-  rows = read_rows([results / f"{t.name}.json" for t in chosen])
+  rows = [row for t in chosen if (row := trials.result(config, t, results)) is not None]
   for row in rows:
     for score in ("accuracy", "perplexity"):
       row |= {f"{score}_{s}": v for s, v in row.get(score, {}).items()}

@@ -57,9 +57,9 @@ def main(argv):
   experiment = Experiment.create(recipe_of(config.to_dict()))
   trained = experiment.train_float()
   networks = {
-    "uniform 4-bit": methods.uniform(experiment.with_limit(4.0), trained),
-    "uniform 2-bit": methods.uniform(experiment.with_limit(2.0), trained),
-    "heterogeneous": methods.heterogeneous(experiment, trained),
+    "uniform 4-bit": methods.train("uniform", experiment.with_limit(4.0), trained),
+    "uniform 2-bit": methods.train("uniform", experiment.with_limit(2.0), trained),
+    "heterogeneous": methods.train("heterogeneous", experiment, trained),
   }
   folder = os.path.dirname(os.path.abspath(_JSON.value))
   rows = measure.network_rows(experiment, trained, networks, folder)

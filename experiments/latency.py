@@ -18,9 +18,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import launch, measure, trials
-from hetjax.learn.recipe import Experiment, recipe_of
+from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.report import Column, render, write_json
-from hetjax.report.results import read_rows
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the packed files.")
@@ -49,16 +48,18 @@ def columns(splits: Sequence[str]) -> tuple[Column, ...]:
 
 
 def main(argv):
-  allowed = sorted(os.sched_getaffinity(0))  # before any engine starts its threads
-  os.sched_setaffinity(0, allowed[: _THREADS.value])
+  allowed = sorted(os.sched_getaffinity(0))
+  if not 1 <= _THREADS.value <= len(allowed):
+    raise app.UsageError(f"threads must be 1 to {len(allowed)}, got {_THREADS.value}")
+  os.sched_setaffinity(0, allowed[: _THREADS.value])  # before any engine starts its threads
   launch.begin(argv)
   config = _CONFIG.value.to_dict()
   splits, wanted = config.pop("splits"), [trials.Trial(**dict(t)) for t in config.pop("trials")]
   workdir = Path(_WORKDIR.value)
   results = Path(_RESULTS.value) if _RESULTS.value else workdir / "results"
-  known = {row["name"]: row for row in read_rows(results / f"{t.name}.json" for t in wanted)}
-  files = {name: workdir / f"{name}.safetensors" for name in known}
-  files = {name: path for name, path in files.items() if path.exists()}
+  rows = [trials.result(config, trial, results) for trial in wanted]
+  known = {row["name"]: row for row in rows if row is not None}
+  files = measure.packed_files(known, workdir)
   if not files:
     raise SystemExit(f"no packed network of this configuration in {workdir}")
   experiment = Experiment.create(recipe_of(config))
@@ -66,7 +67,7 @@ def main(argv):
   about = ("file_bytes", "compression", "method", "seed", "label", "budget", "accuracy")
   for row in rows:
     row |= {key: known[row["name"]].get(key) for key in about if row["name"] in known}
-  write_json(results / "latency.json", rows, missing=absent, seconds=_SECONDS.value)
+  write_json(results / "latency.json", rows, missing=absent, config=plain(config))
   for row in rows:
     row |= {f"accuracy_{s}": v for s, v in row.get("accuracy", {}).items()}
   print(render(rows, columns(splits)))

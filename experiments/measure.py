@@ -178,6 +178,25 @@ def resnet18_row(mix: Mapping[int, float], seed: int) -> dict[str, Any]:
   }
 
 
+def packed_files(rows: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
+  """Files of the trials that left one, by name.
+
+  Args:
+    rows: Name of a trial -> its row.
+    folder: Of the files.
+
+  Raises:
+    ValueError: a file has another size than its row says: it is another trial's.
+  """
+  files = {name: folder / f"{name}.safetensors" for name in rows}
+  files = {name: path for name, path in files.items() if path.exists()}
+  for name, path in files.items():
+    size = path.stat().st_size
+    if size != rows[name]["file_bytes"]:
+      raise ValueError(f"{path} must have {rows[name]['file_bytes']} bytes as its row, got {size}")
+  return files
+
+
 def beside_engines(
   experiment: Experiment, files: Mapping[str, Path], threads: int, seconds: float, peers=PEERS
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

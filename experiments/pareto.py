@@ -1,6 +1,6 @@
 """Plots what a comparison found: score against bytes and against measured time, by method.
 
-Command: python -m experiments.pareto --results experiments/results/fashion_mnist --split valid \
+Command: python -m experiments.pareto --results runs/compare/results --split valid \
   --out pareto.svg
 
 Reads the trials' result files, and `latency.json` of `experiments.latency` if it is there.

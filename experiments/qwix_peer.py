@@ -11,6 +11,7 @@ Needs the extra `peers`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ import jax
 from jaxtyping import Array
 
 from hetjax.core import Assignment
+from hetjax.core.layers import LayerSpecs
 from hetjax.learn.overhead import overhead_bytes
 from hetjax.learn.prices import file_bytes
 from hetjax.learn.recipe import Experiment
@@ -40,17 +42,23 @@ def _rounded(x: Array, qtype: str, axes: tuple[int, ...], method: str) -> Array:
   return x + jax.lax.stop_gradient(levels.astype(x.dtype) - x)
 
 
-def quantized_model(model: nn.Module, bits: int) -> nn.Module:
+def quantized_model(model: nn.Module, specs: LayerSpecs, bits: int) -> nn.Module:
   """The model in float mode with Qwix's quantizer before its convolutions and dense layers.
 
   Raises:
-    ValueError: bits that Qwix has no type for.
+    ValueError: bits that Qwix has no type for, or dense layers that are not pinned: what Qwix would
+      make of attention is another network.
     ImportError: Qwix is not installed.
   """
   import qwix
 
   if bits not in QTYPES:
     raise ValueError(f"bits must be one of {sorted(QTYPES)}, got {bits}")
+
+  if any(s.kind == "dense" and s.pinned_bits is None for s in specs.values()):
+    raise ValueError(
+      f"model must be convolutional but for its last layer, got {type(model).__name__}"
+    )
 
   class Provider(qwix.QtProvider):
     def get_intercept_map(self):
@@ -70,8 +78,12 @@ def quantized_model(model: nn.Module, bits: int) -> nn.Module:
       return jax.lax.dot_general(x, kernel, dimension_numbers, *args, **options)
 
   rules = [
-    qwix.QtRule(module_path=path, weight_qtype=qtype, act_qtype=qtype)
-    for path, qtype in (("stem_conv|head", QTYPES[8]), (".*", QTYPES[bits]))
+    qwix.QtRule(
+      module_path=re.escape(name),
+      weight_qtype=QTYPES[spec.pinned_bits or bits],
+      act_qtype=QTYPES[spec.pinned_bits or bits],
+    )
+    for name, spec in specs.items()
   ]
   return qwix.quantize_model(model, Provider(rules))
 
@@ -97,7 +109,9 @@ def train(
     steps=recipe.search.steps + recipe.finetune.steps,
     optimizer=dataclasses.replace(recipe.finetune.optimizer, scale_rate=0.0),
   )
-  run = dataclasses.replace(experiment.run, model=quantized_model(experiment.run.model, bits))
+  run = dataclasses.replace(
+    experiment.run, model=quantized_model(experiment.run.model, experiment.run.specs, bits)
+  )
   start = {k: v for k, v in trained.items() if k in ("params", "batch_stats")}
   variables = run.train(phase, lambda: start).variables
   return dataclasses.replace(experiment, run=run), variables

@@ -16,7 +16,7 @@ def train_and_report(config: Mapping[str, Any], workdir: str, json_path: str) ->
   recipe = recipe_of(config)
   experiment = Experiment.create(recipe, workdir)
   trained = experiment.train_float()
-  variables = methods.heterogeneous(experiment, trained)
+  variables = methods.train("heterogeneous", experiment, trained)
   rows = network_rows(experiment, trained, {"heterogeneous": variables}, workdir)
   print(render(rows, COLUMNS))
   write_json(json_path, rows, seed=recipe.seed, config=dict(experiment.run.settings))

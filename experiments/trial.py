@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FLOAT, QWIX = "float32", "qwix"
+QWIX_BITS = (2, 4, 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Trial:
   """What to train.
 
   Raises:
-    ValueError: options without a label, or a label without options.
+    ValueError: options without a label, a label without options, or bits that Qwix does not have.
 
   Attributes:
     method: A name of `hetjax.learn.methods.METHODS`; "float32" for the network to compare with,
@@ -43,6 +44,8 @@ class Trial:
       raise ValueError(
         f"options need a label and a label options, got {self.options}, {self.label!r}"
       )
+    if self.method == QWIX and self.limit not in QWIX_BITS:
+      raise ValueError(f"limit of a {QWIX!r} trial must be one of {QWIX_BITS}, got {self.limit}")
 
   @property
   def name(self) -> str:

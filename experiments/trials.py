@@ -65,6 +65,7 @@ def _shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
   recipe = experiment.recipe
   shared = ("data", "data_options", "model", "model_config", "batch_size", "seed")
   settings = plain(dataclasses.asdict(recipe.train) | {k: getattr(recipe, k) for k in shared})
+  settings["dataset"] = experiment.dataset.name
   digest = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
   folder = workdir / f"start-seed{recipe.seed}-{digest:08x}"
   folder.mkdir(parents=True, exist_ok=True)
@@ -74,15 +75,30 @@ def _shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
     return dataclasses.replace(experiment, run=run).train_float()
 
 
-def _is_done(path: Path, settings: Mapping[str, Any], splits: Sequence[str]) -> bool:
+def result(config: Mapping[str, Any], trial: Trial, results: Path) -> dict[str, Any] | None:
+  """The row of a trial's result file; None if there is no such file.
+
+  Raises:
+    ValueError: the file was made with another configuration, or is no result.
+  """
+  path = results / f"{trial.name}.json"
   if not path.exists():
-    return False
-  record = json.loads(path.read_text(encoding="utf-8"))
-  if record["config"] != json.loads(json.dumps(plain(settings))):
+    return None
+  try:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    recipe, (row,) = record["recipe"], record["rows"]
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} is not the result of a trial: {error!r}") from error
+  if recipe != _recorded(configured(config, trial)):
     raise ValueError(
       f"{path} was made with another configuration; choose another folder, or delete the file"
     )
-  return record["rows"][0]["splits"] == list(splits)
+  return row
+
+
+def _recorded(config: Mapping[str, Any]) -> Any:
+  """A configuration's recipe as JSON has it, the contents of target files included."""
+  return json.loads(json.dumps(plain(recipe_of(config))))
 
 
 def run_all(
@@ -114,8 +130,8 @@ def run_all(
     raise ValueError(f"trials must differ in name, got {sorted(names)}")
   failed = []
   for trial in trials:
-    path = results / f"{trial.name}.json"
-    if _is_done(path, configured(config, trial), splits):
+    done = result(config, trial, results)
+    if done is not None and done["splits"] == list(splits):
       continue
     begun = time.monotonic()
     try:
@@ -126,7 +142,14 @@ def run_all(
       continue
     seconds = time.monotonic() - begun
     settings = configured(config, trial)
-    write_json(path, [row], seed=trial.seed, config=plain(settings), seconds=seconds)
+    write_json(
+      results / f"{trial.name}.json",
+      [row],
+      seed=trial.seed,
+      config=plain(settings),
+      recipe=_recorded(settings),
+      seconds=seconds,
+    )
     print(
       f"{trial.name}: {row['accuracy']}, {row['file_bytes']} bytes, {seconds:.0f} s", flush=True
     )

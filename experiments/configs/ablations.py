@@ -11,6 +11,7 @@ import ml_collections
 
 from experiments.configs import compare_fashion_mnist
 
+LIMIT = 2.1  # levels 2 and 4, with first and last layer at 8 bits, cannot have 2.0
 TARGET = "cpu_avx2_zen2"
 GRANULES = {1: 4, 2: 2, 4: 2, 8: 1}  # of the target
 DISTILLATION = {"weight": 0.5, "temperature": 2.0}
@@ -39,11 +40,16 @@ def get_config() -> ml_collections.ConfigDict:
   """The configuration; every field can be overridden by --config.FIELD=VALUE."""
   config = compare_fashion_mnist.get_config()
   config.trials = (
-    {"method": "heterogeneous"},
-    {"method": "layerwise"},
+    {"method": "heterogeneous", "limit": LIMIT},
+    {"method": "layerwise", "limit": LIMIT},
     {"method": "uniform"},
     *(
-      {"method": "heterogeneous", "label": label, "options": tuple(options.items())}
+      {
+        "method": "heterogeneous",
+        "limit": LIMIT,
+        "label": label,
+        "options": tuple(options.items()),
+      }
       for label, options in CHANGES.items()
     ),
   )

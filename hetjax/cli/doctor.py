@@ -66,7 +66,8 @@ def _data() -> list[dict[str, Any]]:
       # A diagnosis looks; it does not download.
       options = {"download": False} if name == "fashion_mnist" else {}
       dataset = load_dataset(name, **options)
-      detail = f"{len(dataset.train)} training examples, inputs of shape {dataset.input_shape}"
+      count = len(dataset.labels("train"))
+      detail = f"{count} training inputs of shape {dataset.input_shape}"
       rows.append({"what": f"data {name}", "runs": True, "detail": detail})
     except (OSError, ValueError) as error:
       rows.append({"what": f"data {name}", "runs": False, "detail": str(error).splitlines()[0]})

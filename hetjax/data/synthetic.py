@@ -66,11 +66,19 @@ def load_synthetic_text(
   Args:
     size: Characters of all parts.
     context: Characters that a model reads.
-    followers: Choices after a character: no model can have a perplexity below it.
+    followers: Choices after a character, all equally likely: the perplexity of the best model.
     seed: Of the choices and of the text.
+
+  Raises:
+    ValueError: there are no characters, or not 1 to 96 followers.
   """
-  choices = random.random_bits(seed, random.SYNTHETIC, 0, VOCABULARY * followers)
-  choices = (choices % np.uint64(VOCABULARY)).astype(np.uint8).reshape(VOCABULARY, followers)
+  if size < 1 or not 1 <= followers <= VOCABULARY:
+    raise ValueError(
+      f"size must be positive and followers 1 to {VOCABULARY}, got {size} and {followers}"
+    )
+  order = random.random_bits(seed, random.SYNTHETIC, 0, VOCABULARY * VOCABULARY)
+  order = np.argsort(order.reshape(VOCABULARY, VOCABULARY), axis=1, kind="stable")
+  choices = order[:, :followers].astype(np.uint8)
   picks = random.random_bits(seed, random.SYNTHETIC, 1, size) % np.uint64(followers)
   text, token = np.empty(size, np.uint8), 0
   for i, pick in enumerate(picks.astype(np.int64)):

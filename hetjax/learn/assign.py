@@ -191,7 +191,7 @@ def _check_reachable(budget: Budget, prices: Prices, least: Sequence[int]) -> No
   total = prices.fixed + sum(least)
   if total > prices.limit:
     raise ValueError(
-      f"budget limit must be at least {prices.quantity(total):.6g}, the least {budget.quantity} "
+      f"budget limit must be at least {prices.text(total)}, the least {budget.quantity} "
       f"that the palettes, pinned layers and granules can reach, got {budget.limit}"
     )
 

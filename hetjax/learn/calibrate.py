@@ -35,13 +35,21 @@ def rounding_error(x: Array, bits: Array, signed: bool) -> Array:
   return jnp.square(quantize.straight_through(x, bits, signed) - x)
 
 
-def noise_error(x: Array, sigma: Array, signed: bool) -> Array:
-  """Expected squared error of clipping grid values x and adding noise, elementwise."""
+def noise_error(x: Array, sigma: Array, signed: bool, noise: Array | None = None) -> Array:
+  """Expected squared error of clipping grid values x and adding noise, elementwise.
+
+  Args:
+    x: Values in grid units.
+    sigma: Decides the grid's range.
+    signed: Of the grid.
+    noise: Half the noise's range; sigma if None.
+  """
+  noise = sigma if noise is None else noise
   top = quantize.grid_top(sigma, signed)
   if signed:
-    return jnp.square(jnp.clip(x, -top, top) - x) + jnp.square(sigma) / 3
+    return jnp.square(jnp.clip(x, -top, top) - x) + jnp.square(noise) / 3
   error = jnp.square(jnp.clip(x, 0, top) - x)
-  return error + jnp.where(x > 0, jnp.square(sigma) / 3, 0.0)
+  return error + jnp.where(x > 0, jnp.square(noise) / 3, 0.0)
 
 
 def fit_alpha(weights: Float[Array, "*k n"], error) -> Float[Array, " n"]:
@@ -78,7 +86,9 @@ def layer_inputs(
   return {name: get_path(captured["intermediates"], name)["input"][0] for name in specs}
 
 
-def _layer_scales(spec: LayerSpec, params: Mapping, x: Array, bits, s) -> dict[str, Array]:
+def _layer_scales(
+  spec: LayerSpec, mode: str, params: Mapping, x: Array, bits, s
+) -> dict[str, Array]:
   weights = params["kernel"] * params["alpha"]
   if bits is not None:
     w_error = lambda v: rounding_error(v, per_weight(bits, spec), True)
@@ -86,13 +96,19 @@ def _layer_scales(spec: LayerSpec, params: Mapping, x: Array, bits, s) -> dict[s
   else:
     sigma = sigma_of_s(s)
     w_error = lambda v: noise_error(v, per_weight(sigma, spec), True)
-    a_error = lambda v: noise_error(v, sigma, spec.signed)
+    a_noise = sigma if mode == "noise" else 0 * sigma
+    a_error = lambda v: noise_error(v, sigma, spec.signed, a_noise)
   alpha = fit_alpha(weights, w_error)
   return {**params, "kernel": weights / alpha, "alpha": alpha, "beta": fit_beta(x, a_error)}
 
 
 def calibrate(
-  model: nn.Module, variables: Variables, images: Float[Array, "b h w c"], specs: LayerSpecs
+  model: nn.Module,
+  variables: Variables,
+  images: Float[Array, "b h w c"],
+  specs: LayerSpecs,
+  *,
+  mode: str = "noise",
 ) -> dict[str, Any]:
   """Fits every layer's alpha and beta; the float network computes what it did before.
 
@@ -102,13 +118,14 @@ def calibrate(
       `precision` (scales for noise). With both, `assignment` decides.
     images: A batch of training images; 64 or more serve well.
     specs: The model's quantized layers.
+    mode: The noise mode of a search to come; without an assignment only.
 
   Returns:
     `variables` with new kernels (in grid units), alpha and beta.
   """
   inputs = jax.jit(lambda v, x: layer_inputs(model, v, x, specs))(variables, images)
   params = variables["params"]
-  fit = jax.jit(_layer_scales, static_argnums=0)
+  fit = jax.jit(_layer_scales, static_argnums=(0, 1))
   for name, spec in specs.items():
     bits = s = None
     if spec.pinned_bits is not None:
@@ -117,6 +134,6 @@ def calibrate(
       bits = jnp.asarray(get_path(variables["assignment"], name)["bits"], jnp.int32)
     else:
       s = get_path(variables["precision"], name)["s"]
-    new = fit(spec, get_path(params, name), inputs[name], bits, s)
+    new = fit(spec, mode, get_path(params, name), inputs[name], bits, s)
     params = set_path(params, name, new)
   return {**variables, "params": params}

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from hetjax.core import Assignment
 from hetjax.core.precision import get_path
-from hetjax.hardware import load_target
 from hetjax.learn import baselines, phases
+from hetjax.learn.assign import assign
 from hetjax.learn.overhead import measured
 from hetjax.learn.prices import prices_of
 from hetjax.learn.recipe import Experiment, Recipe
@@ -30,7 +32,7 @@ def granules_of(recipe: Recipe) -> dict[int, int] | None:
   """Level -> granule of the recipe's target; None without a target."""
   if recipe.target is None:
     return None
-  return {level.bits: level.granule for level in load_target(recipe.target).levels}
+  return {level.bits: level.granule for level in recipe.target.levels}
 
 
 def _searched(
@@ -138,11 +140,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def train(method: str, experiment: Experiment, trained: Variables) -> Variables:
-  """Variables of the network that a method makes of a float network.
+  """Variables of the network that a method makes of a float network: how methods are called.
+
+  Before the first step a file's overhead is measured, and a budget that no levels can keep is
+  refused.
 
   Raises:
-    ValueError: an unknown method.
+    ValueError: an unknown method, or a budget below the least that can be reached.
   """
   if method not in METHODS:
     raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}")
-  return METHODS[method](measured(experiment, trained), trained)
+  experiment = measured(experiment, trained)
+  if method != "uniform":
+    recipe, specs = experiment.recipe, experiment.run.specs
+    least = {n: np.full(s.in_channels, s.palette.pmin) for n, s in specs.items()}
+    assign(least, specs, recipe.budget, granules=granules_of(recipe))
+  return METHODS[method](experiment, trained)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +24,7 @@ def measured(experiment: Experiment, trained: Mapping[str, Any]) -> Experiment:
   budget = experiment.recipe.budget
   if budget.quantity != "file_bytes" or budget.overhead_bytes is not None:
     return experiment
-  overhead = overhead_bytes(experiment, trained)
-  return experiment.with_budget(dataclasses.replace(budget, overhead_bytes=overhead))
+  return experiment.with_overhead(overhead_bytes(experiment, trained))
 
 
 def overhead_bytes(experiment: Experiment, trained: Mapping[str, Any]) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from hetjax.core import Assignment
+from hetjax.core.files import write_atomically
 from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import learned_bits
 from hetjax.data import Batches, TextBatches
-from hetjax.learn.assign import assign
+from hetjax.learn.assign import assign, assignment_report
 from hetjax.learn.budget import Budget
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
@@ -99,7 +102,7 @@ def search(run: Run, phase: PhaseConfig, trained: Mapping[str, Any]) -> TrainSta
 
   def start():
     free = {k: v for k, v in trained.items() if k != "assignment"}
-    return calibrate(run.model, free, run.example(), run.specs)
+    return calibrate(run.model, free, run.example(), run.specs, mode=phase.mode)
 
   return run.train(phase, start, trained)
 
@@ -112,12 +115,20 @@ def assign_levels(
   granules: Mapping[int, int] | None = None,
   whole_layers: bool = False,
 ) -> Assignment:
-  """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`."""
+  """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`.
+
+  A run with a workdir gets `assignment.json` there: how far levels are from what was learned.
+  """
   rules = {"granules": granules, "whole_layers": whole_layers}
-  bits = jax.device_get(learned_bits(searched["precision"], run.specs))
+  learned = bits = jax.device_get(learned_bits(searched["precision"], run.specs))
   if budget is not None:
     bits = spend_budget(bits, run.specs, budget, **rules)
-  return assign(bits, run.specs, budget, **rules)
+  assignment = assign(bits, run.specs, budget, **rules)
+  if run.workdir is not None:
+    text = json.dumps(assignment_report(learned, assignment, run.specs), indent=2) + "\n"
+    Path(run.workdir).mkdir(parents=True, exist_ok=True)
+    write_atomically(f"{run.workdir}/assignment.json", text.encode())
+  return assignment
 
 
 def finetune(

@@ -25,7 +25,7 @@ from hetjax.learn.budget import Budget
 Counts = Int[np.ndarray, "... levels"]
 LayerPrice = Callable[[Counts], Int[np.ndarray, "..."]]
 
-_FINENESS = 1 << 22  # parts of a latency's limit that are told apart
+_FINENESS = 1 << 32  # parts of a latency's limit that are told apart
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +57,14 @@ class Prices:
       counts = assignment.counts(name)
       total += int(price(np.array([counts.get(p, 0) for p in self.specs[name].palette.descending])))
     return total
+
+  def text(self, price: int) -> str:
+    """A price in units of the budgeted quantity, rounded up to a millionth of it or to the unit."""
+    exact = price / self.per_unit
+    if exact.denominator == 1:
+      return str(exact.numerator)
+    digits = max(0, 6 - len(str(math.floor(exact))))
+    return f"{math.ceil(exact * 10**digits) / 10**digits:.{digits}f}"
 
   def quantity(self, price: int) -> float:
     """A price in units of the budgeted quantity."""
@@ -120,8 +128,9 @@ def _bytes(specs: LayerSpecs, free: LayerSpecs, budget: Budget) -> Prices:
 def file_bytes(counts: Counts, spec: LayerSpec) -> Int[np.ndarray, ...]:
   """Bytes of a layer's packed weights, see `hetjax.pack.weights`.
 
-  Exact for layers of one group and depthwise ones. For other grouped layers the most it can be:
-  how a level's channels spread over the groups decides how many bytes have bits to fill up.
+  Exact for layers of one group, for depthwise ones, and where all channels have one level. For
+  others a little more than it can be: how a level's channels spread over the groups decides how
+  many bytes have bits to fill up.
 
   Args:
     counts: Channels at each level of the palette, the highest first.
@@ -134,8 +143,11 @@ def file_bytes(counts: Counts, spec: LayerSpec) -> Int[np.ndarray, ...]:
     return rows * np.sum(-(-spec.taps * levels * counts // 8), axis=-1)
   if spec.kernel_shape[2] == 1:
     return rows * np.sum(-(-spec.taps * levels // 8) * counts, axis=-1)
-  filled = np.minimum(counts, spec.groups) * 7
-  return rows * np.sum(-(-(spec.taps * levels * counts + filled) // 8), axis=-1)
+  alone = spec.groups * -(-spec.taps * levels * spec.kernel_shape[2] // 8)
+  # A row's bits are a multiple of this many; what a group lacks to whole bytes is at most the rest.
+  lack = np.array([8 - math.gcd(spec.taps * int(p), 8) for p in levels])
+  spread = (spec.taps * levels * counts + np.minimum(counts, spec.groups) * lack) // 8
+  return rows * np.sum(np.where(counts == spec.in_channels, alone, spread), axis=-1)
 
 
 def _latency(specs: LayerSpecs, free: LayerSpecs, budget: Budget) -> Prices:

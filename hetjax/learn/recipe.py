@@ -13,7 +13,7 @@ import numpy as np
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.data import Dataset, TextDataset, load_dataset, training_batches
-from hetjax.hardware import load_target
+from hetjax.hardware import Target, load_target
 from hetjax.learn import loop, phases
 from hetjax.learn.budget import Budget
 from hetjax.learn.distillation import Distillation
@@ -21,6 +21,7 @@ from hetjax.learn.loop import LoopConfig
 from hetjax.learn.optimizer import OptimizerConfig
 from hetjax.learn.regularizers import RegularizerConfig
 from hetjax.learn.step import PhaseConfig
+from hetjax.nn.quantized import NOISE_MODES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Recipe:
     search: The phase that learns precisions.
     finetune: The phase at fixed levels.
     budget: What the network may cost; the search is drawn to it, the assignment held to it.
-    target: Name of the hardware target whose granules the assignment obeys, or None.
+    target: The hardware target whose granules the assignment obeys, or None.
     log_every: Steps between metrics.
     checkpoint_every: Steps between checkpoints.
     data_options: Arguments of the data set's loading function.
@@ -52,7 +53,7 @@ class Recipe:
   search: PhaseConfig
   finetune: PhaseConfig
   budget: Budget
-  target: str | None = None
+  target: Target | None = None
   log_every: int = 50
   checkpoint_every: int = 500
   data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,8 +71,12 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
   config = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
   train, search, finetune = (config.pop(k) for k in ("train", "search", "finetune"))
   budget = _budget(config.pop("budget"))
+  if isinstance(config.get("target"), str):
+    config["target"] = load_target(config["target"])
   regularizers = tuple(_regularizer(r) for r in search.pop("regularizers", ()))
   mode = search.pop("mode", "noise")
+  if mode not in NOISE_MODES:
+    raise ValueError(f"search mode must be one of {NOISE_MODES}, got {mode!r}")
   return Recipe(
     **config,
     budget=budget,
@@ -155,7 +160,7 @@ class Experiment:
       batches=training_batches(dataset, recipe.batch_size, recipe.seed),
       loop=LoopConfig(recipe.seed, recipe.log_every, recipe.checkpoint_every),
       workdir=workdir,
-      settings=_settings(recipe),
+      settings=_settings(recipe, dataset),
       quiet=quiet,
     )
     return cls(recipe, dataset, run)
@@ -178,27 +183,27 @@ class Experiment:
 
   def with_limit(self, limit: float) -> Experiment:
     """The same experiment with another limit of its budget, keeping nothing on disk."""
-    changed = self.with_budget(dataclasses.replace(self.recipe.budget, limit=limit))
-    settings = _settings(changed.recipe)
-    return dataclasses.replace(
-      changed, run=dataclasses.replace(changed.run, workdir=None, settings=settings)
-    )
+    recipe = self._with_budget(limit=limit)
+    run = dataclasses.replace(self.run, workdir=None, settings=_settings(recipe, self.dataset))
+    return dataclasses.replace(self, recipe=recipe, run=run)
 
-  def with_budget(self, budget: Budget) -> Experiment:
-    """The same run with what is new about its budget, such as a measured overhead."""
+  def with_overhead(self, overhead_bytes: int) -> Experiment:
+    """The same run, its budget of a file's bytes knowing what the file holds besides weights."""
+    return dataclasses.replace(self, recipe=self._with_budget(overhead_bytes=overhead_bytes))
+
+  def _with_budget(self, **changes: Any) -> Recipe:
+    budget = dataclasses.replace(self.recipe.budget, **changes)
     search = dataclasses.replace(self.recipe.search, budget=budget)
-    return dataclasses.replace(
-      self, recipe=dataclasses.replace(self.recipe, budget=budget, search=search)
-    )
+    return dataclasses.replace(self.recipe, budget=budget, search=search)
 
   def in_workdir(self, workdir: str) -> Experiment:
     """The same experiment with its checkpoints and metrics elsewhere."""
     return dataclasses.replace(self, run=dataclasses.replace(self.run, workdir=workdir))
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def _settings(recipe: Recipe, dataset: Dataset | TextDataset) -> dict[str, Any]:
   """What a resumed run must share with the one it resumes; intervals may change."""
-  settings = plain(recipe)
+  settings = plain(recipe) | {"dataset": dataset.name}
   for field in ("log_every", "checkpoint_every"):
     del settings[field]
   return settings

@@ -131,9 +131,9 @@ def energy(
     specs: The model's quantized layers.
     multiply_pj: Picojoules of an 8-bit multiplication.
     add_pj: Picojoules of an 8-bit addition.
-    weight_pj: Picojoules of reading 8 bits from memory, a quarter of what 32 bits take. The
-      defaults are those of a 45 nm process (Horowitz, ISSCC 2014, figure 1.1.9; DRAM 1.3-2.6 nJ
-      for 64 bits, taken at 1.3).
+    weight_pj: Picojoules of reading 8 bits from memory. The defaults are those of a 45 nm process
+      (Horowitz, ISSCC 2014, figure 1.1.9: DRAM 1.3 to 2.6 nJ for 64 bits, of which 160 pJ for 8
+      are the lower end).
   """
   top = {n: jnp.full((s.in_channels,), float(s.palette.pmax)) for n, s in specs.items()}
 

@@ -19,7 +19,7 @@ from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
 from hetjax.learn.distillation import Distillation, distilled_loss, teacher_logits
 from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
-from hetjax.nn.quantized import NOISE_MODES
+from hetjax.nn.quantized import MODES, NOISE_MODES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class PhaseConfig:
   granularity: str = "channel"
 
   def __post_init__(self):
+    if self.mode not in MODES:
+      raise ValueError(f"mode of phase {self.name!r} must be one of {MODES}, got {self.mode!r}")
     if not self.learns_bits and self.granularity != "channel":
       raise ValueError(f"phase {self.name!r} learns no bits: granularity needs a noise mode")
     if self.granularity not in ("channel", "layer"):
@@ -179,6 +181,11 @@ def make_train_step(
       mutable=["batch_stats"],
       rngs={"noise": key},
     )
+    if logits.shape[:-1] != batch["label"].shape:
+      raise ValueError(
+        f"a model must answer once per label: labels have shape {batch['label'].shape}, "
+        f"the logits of {type(model).__name__} {logits.shape}"
+      )
     targets = optax.smooth_labels(
       jax.nn.one_hot(batch["label"], logits.shape[-1]), config.label_smoothing
     )

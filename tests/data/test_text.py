@@ -94,3 +94,14 @@ def test_the_dictionary_is_read_from_its_file(tmp_path, monkeypatch):
     load_dataset("foldoc", data_dir=tmp_path)
   with pytest.raises(FileNotFoundError, match="dict-foldoc"):
     load_dataset("foldoc", data_dir=tmp_path / "empty")
+
+
+def test_a_made_up_text_has_as_many_followers_as_it_says():
+  text = load_dataset("synthetic_text", size=40_000, followers=3, seed=1).train
+  seen = [set() for _ in range(VOCABULARY)]
+  for a, b in zip(text[:400], text[1:401], strict=True):
+    seen[a].add(int(b))
+  assert max(map(len, seen)) == 3
+  for options in ({"followers": 0}, {"followers": 97}, {"size": 0}):
+    with pytest.raises(ValueError, match="size must be positive and followers 1 to 96"):
+      load_dataset("synthetic_text", **options)

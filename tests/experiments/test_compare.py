@@ -1,5 +1,6 @@
 """Comparisons: every method in equal epochs, each trial a result file that is not made twice."""
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import compare, trials
+from hetjax.hardware import load_target
 from hetjax.learn import methods
 from hetjax.learn.recipe import Experiment
 from tests.shared import tiny_config
@@ -137,6 +139,27 @@ def test_options_change_the_configuration_of_one_trial(config):
     trials.configured(
       config, trials.Trial("uniform", options=(("finetun.steps", 7),), label="wrong")
     )
+
+
+def test_bits_that_qwix_lacks_are_refused():
+  with pytest.raises(
+    ValueError, match=r"limit of a 'qwix' trial must be one of \(2, 4, 8\), got 2.5"
+  ):
+    trials.Trial(trials.QWIX, limit=2.5)
+
+
+def test_a_machine_s_file_that_changed_is_another_configuration(config, tmp_path):
+  machine = tmp_path / "machine.json"
+  machine.write_text(load_target("bits_only").to_json())
+  trial = trials.Trial("heterogeneous", quantity="latency_us", machine=str(machine))
+  recipe = trials._recorded(trials.configured(config, trial))
+  record = {"recipe": recipe, "rows": [{"name": trial.name}]}
+  (tmp_path / f"{trial.name}.json").write_text(json.dumps(record))
+  assert trials.result(config, trial, tmp_path) == {"name": trial.name}
+  target = dataclasses.replace(load_target("bits_only"), cycles_per_op=7.0)
+  machine.write_text(target.to_json())
+  with pytest.raises(ValueError, match="was made with another configuration"):
+    trials.result(config, trial, tmp_path)
 
 
 def test_shards_are_a_partition():

@@ -22,6 +22,7 @@ from hetjax import models
 from hetjax import nn as hnn
 from hetjax.bench import Timing
 from hetjax.core.precision import mean_bits
+from hetjax.hardware import load_target
 from hetjax.learn.methods import METHODS, granules_of
 from hetjax.learn.recipe import recipe_of
 from hetjax.pack import float32_file_bytes, read_artifact
@@ -55,10 +56,10 @@ def test_every_configuration_is_a_recipe_of_a_known_model(name):
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
 def test_overrides_reach_the_recipe_and_unknown_fields_do_not(monkeypatch):
   config = _flagged(
-    monkeypatch, "--config.search.steps=7", "--config.target=some", "--config.seed=5"
+    monkeypatch, "--config.search.steps=7", "--config.target=bits_only", "--config.seed=5"
   )
   recipe = recipe_of(config.to_dict())
-  assert (recipe.search.steps, recipe.target, recipe.seed) == (7, "some", 5)
+  assert (recipe.search.steps, recipe.target, recipe.seed) == (7, load_target("bits_only"), 5)
   assert config.is_locked
   with pytest.raises((AttributeError, KeyError), match="sead"):
     config.sead = 3

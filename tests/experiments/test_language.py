@@ -23,7 +23,7 @@ def rows(tmp_path_factory):
   splits, _ = config.pop("splits"), config.pop("trials")
   wanted = [trials.Trial("float32"), trials.Trial("heterogeneous", limit=3.5)]
   assert trials.run_all(config, wanted, folder, folder, splits) == []
-  return compare.read_rows([folder / f"{t.name}.json" for t in wanted])
+  return [trials.result(config, trial, folder) for trial in wanted]
 
 
 def test_perplexity_falls_far_below_that_of_a_guess(rows):

@@ -10,6 +10,7 @@ from experiments import qwix_peer
 from hetjax.nn.packing import float_variables
 from hetjax.pack import float32_bytes
 from tests.shared import tiny
+from tests.shared.families import tiny_case
 
 
 def _variables(exp):
@@ -21,7 +22,7 @@ def _variables(exp):
 def test_convolutions_compute_what_qwix_s_integers_do(bits):
   exp = tiny.shared()
   variables, x = _variables(exp), exp.run.example()[:4]
-  model = qwix_peer.quantized_model(exp.run.model, bits)
+  model = qwix_peer.quantized_model(exp.run.model, exp.run.specs, bits)
   run = lambda m: m.apply(
     variables, x, mode="float", capture_intermediates=True, mutable=["intermediates"]
   )[1]["intermediates"]["stage0_block0"]["conv1"]["__call__"][0]
@@ -46,7 +47,7 @@ def test_convolutions_compute_what_qwix_s_integers_do(bits):
 def test_first_and_last_layer_have_eight_bits():
   exp = tiny.shared()
   variables, x = _variables(exp), exp.run.example()[:4]
-  model = qwix_peer.quantized_model(exp.run.model, 2)
+  model = qwix_peer.quantized_model(exp.run.model, exp.run.specs, 2)
   kept = model.apply(
     variables, x, mode="float", capture_intermediates=True, mutable=["intermediates"]
   )[1]["intermediates"]
@@ -71,7 +72,13 @@ def test_training_moves_every_kernel_and_sizes_are_those_of_one_level():
   assert sizes[4] - sizes[2] == pytest.approx(free * 2 / 8, rel=0.05)
   assert sizes[4] < float32_bytes(float_variables(trained, exp.run.specs))
   with pytest.raises(ValueError, match=r"bits must be one of \[2, 4, 8\], got 3"):
-    qwix_peer.quantized_model(exp.run.model, 3)
+    qwix_peer.quantized_model(exp.run.model, exp.run.specs, 3)
+
+
+def test_networks_of_dense_layers_are_refused():
+  case = tiny_case("vit")
+  with pytest.raises(ValueError, match="model must be convolutional.*got ViT"):
+    qwix_peer.quantized_model(case.model, case.specs, 4)
 
 
 def test_gradients_pass_straight_through():

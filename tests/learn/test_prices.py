@@ -1,5 +1,6 @@
 """Prices against what the packer and the cost model say, and assignments held to them."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -88,6 +89,9 @@ def test_other_grouped_layers_are_priced_at_the_most_they_can_take():
     counts = [levels.count(p) for p in (4, 2, 1)]
     packed = weight_bytes(ChannelLayout(levels, spec.palette, 2), spec.kernel_shape)
     assert packed <= int(file_bytes(counts, spec)) <= packed + 3 * 2 * 3
+  for level in (1, 2, 4):
+    packed = weight_bytes(ChannelLayout((level,) * 8, spec.palette, 2), spec.kernel_shape)
+    assert packed == int(file_bytes([8 * (p == level) for p in (4, 2, 1)], spec))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,19 @@ def test_a_limit_below_the_least_is_refused_in_its_own_unit():
   ):
     assign({n: np.ones(s.in_channels) for n, s in SPECS.items()}, SPECS,
            Budget("file_bytes", 80, overhead_bytes=77))  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: b.quantity)
+def test_the_least_limit_that_a_message_gives_is_enough(budget):
+  bits = {n: np.ones(s.in_channels) for n, s in SPECS.items()}
+  low = dataclasses.replace(budget, limit=1.0 if budget.quantity.startswith("mean") else 0.1)
+  with pytest.raises(ValueError, match="must be at least") as error:
+    assign(bits, SPECS, low)
+  least = float(str(error.value).split("at least ")[1].split(",")[0])
+  # A latency's prices are parts of its limit, each rounded up.
+  slack = 1.00001 if budget.quantity == "latency_us" else 1
+  found = assign(bits, SPECS, dataclasses.replace(budget, limit=least * slack))
+  assert _spent(budget, found, SPECS) == pytest.approx(least, rel=1e-4)
 
 
 def test_without_a_budget_nothing_limits():

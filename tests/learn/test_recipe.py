@@ -56,6 +56,7 @@ def test_a_budget_of_latency_names_its_machine():
     ({"budget": _mean(float("nan"))}, ValueError, "got nan"),
     ({"budget": {"quantity": "bytes", "limit": 9}}, ValueError, "'bytes'"),
     ({"budget": {"quantity": "file_bytes"}}, TypeError, r"budget lacks fields \['limit'\]"),
+    ({"search": {"steps": 3, "mode": "nois"}}, ValueError, "search mode must be one of .*'nois'"),
     ({"budget": _mean(2) | {"overhead_bytes": 1}}, TypeError, "unknown fields"),
   ],
   ids=str,

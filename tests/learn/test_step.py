@@ -127,3 +127,19 @@ def test_precisions_by_layer_are_learned_in_a_search_only():
     PhaseConfig("finetune", "quantized", 1, granularity="layer")
   with pytest.raises(ValueError, match="granularity must be 'channel' or 'layer', got 'block'"):
     PhaseConfig("search", "noise", 1, granularity="block")
+
+
+def test_a_model_must_answer_once_per_label():
+  exp = tiny.shared()
+  config = exp.recipe.train
+  step = make_train_step(exp.run.model, config, exp.run.specs)
+  state = initial_state(config, tiny.start_variables(exp), exp.run.specs)
+  batch = exp.run.batches.batch(0)
+  batch["label"] = np.repeat(batch["label"][:, None], 16, axis=1)
+  with pytest.raises(ValueError, match=r"labels have shape \(16, 16\), the logits of ResNet"):
+    step(state, batch, KEY)
+
+
+def test_unknown_modes_are_named():
+  with pytest.raises(ValueError, match="mode of phase 'x' must be one of .* got 'nosie'"):
+    PhaseConfig("x", "nosie", 1)
