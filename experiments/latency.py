@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import launch, measure, trials
+from experiments import launch, measure, points, trials
 from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.report import Column, render, write_json
 
@@ -67,7 +67,7 @@ def main(argv):
   about = ("file_bytes", "compression", "method", "seed", "label", "budget", "accuracy")
   for row in rows:
     row |= {key: known[row["name"]].get(key) for key in about if row["name"] in known}
-  write_json(results / "latency.json", rows, missing=absent, config=plain(config))
+  write_json(results / points.LATENCY, rows, missing=absent, config=plain(config))
   for row in rows:
     row |= {f"accuracy_{s}": v for s, v in row.get("accuracy", {}).items()}
   print(render(rows, columns(splits)))

@@ -11,7 +11,9 @@ import numpy as np
 
 from experiments.trial import FLOAT
 from hetjax.bench import plots
+from hetjax.report.results import read_rows
 
+LATENCY = "latency.json"
 AXES = {"file_bytes": "bytes of the file", "microseconds": "us for one example"}
 Row = Mapping[str, Any]
 
@@ -20,19 +22,15 @@ def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
   """Rows of a folder's trials that were scored on `split`, with "score" and any measured time.
 
   Raises:
-    ValueError: there is none.
+    ValueError: there is none, or a file is no result.
   """
-  times = {}
-  if (folder / "latency.json").exists():
-    rows = json.loads((folder / "latency.json").read_text(encoding="utf-8"))["rows"]
-    times = {row["name"]: row["microseconds"] for row in rows}
+  measured = {row["name"]: row["microseconds"] for row in read_rows([folder / LATENCY])}
   found = []
-  for path in sorted(folder.glob("*.json")):
-    for row in json.loads(path.read_text(encoding="utf-8")).get("rows", []):
-      score = row.get("perplexity", row.get("accuracy") or {}).get(split)
-      if "method" in row and "splits" in row and score is not None:
-        time = {"microseconds": times[row["name"]]} if row["name"] in times else {}
-        found.append(dict(row) | {"score": score} | time)
+  for row in read_rows(path for path in sorted(folder.glob("*.json")) if path.name != LATENCY):
+    score = row.get("perplexity", row["accuracy"]).get(split)
+    if score is not None:
+      time = {"microseconds": measured[row["name"]]} if row["name"] in measured else {}
+      found.append(dict(row) | {"score": score} | time)
   if not found:
     raise ValueError(f"results must hold trials scored on {split!r}, {folder} holds none")
   return found

@@ -30,7 +30,7 @@ def row(
   if trial.method != FLOAT:
     steps += recipe.search.steps + recipe.finetune.steps
   scored = {s: scores(logits, data.labels(s)) for s, logits in answers.items()}
-  row = {
+  told = {
     "name": trial.name,
     "data": data.name,
     "method": trial.method,
@@ -43,8 +43,8 @@ def row(
     "loss": {s: score["loss"] for s, score in scored.items()},
   }
   if isinstance(data, TextDataset):
-    row["perplexity"] = {s: math.exp(loss) for s, loss in row["loss"].items()}
-  return row
+    told["perplexity"] = {s: math.exp(loss) for s, loss in told["loss"].items()}
+  return told
 
 
 def qwix_row(experiment: Experiment, trial: Trial, trained, splits) -> dict[str, Any]:

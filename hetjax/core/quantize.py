@@ -110,7 +110,7 @@ def _made(x: Array) -> Array:
   """An array that XLA computes before the sums that read it.
 
   Fused into a sum over all but the channels, elementwise arithmetic loses its vectors on CPU: the
-  sum then takes several times as long as both do one after the other.
+  sum then takes longer than both do one after the other.
   """
   return lax.optimization_barrier(x)
 

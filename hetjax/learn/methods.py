@@ -1,9 +1,9 @@
 """Ways to a network of few bits, all from one float network in the same number of steps.
 
 A method is a function `(experiment, trained) -> variables` with an assignment, `trained` being the
-float network's variables. What it may spend is `recipe.budget` (but for `uniform`, which see);
-steps are those of search and finetune together. To add one, write the
-function and name it in `METHODS`.
+float network's variables. What it may spend is `recipe.budget` (but for `uniform`, which
+see); steps are those of search and finetune together. To add one, write the function and name it in
+`METHODS`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _searched(
     run,
     searched,
     recipe.budget,
-    granules=granules_of(experiment.recipe),
+    granules=granules_of(recipe),
     whole_layers=granularity == "layer",
   )
   return phases.finetune(run, finetune, searched, assignment, trained).variables
@@ -112,7 +112,7 @@ def random(experiment: Experiment, trained: Variables) -> Variables:
   """Levels by chance under the budget."""
   recipe = experiment.recipe
   assignment = baselines.assign_random(
-    experiment.run.specs, recipe.budget, recipe.seed, granules=granules_of(experiment.recipe)
+    experiment.run.specs, recipe.budget, recipe.seed, granules=granules_of(recipe)
   )
   return _finetuned(experiment, trained, assignment, "random-")
 
@@ -123,7 +123,7 @@ def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
   layers = {name: get_path(trained["params"], name) for name in specs}
   kernels = {name: layer["kernel"] * layer["alpha"] for name, layer in layers.items()}
   assignment = baselines.assign_by_weight_rms(
-    kernels, specs, recipe.budget, granules=granules_of(experiment.recipe)
+    kernels, specs, recipe.budget, granules=granules_of(recipe)
   )
   return _finetuned(experiment, trained, assignment, "weight_rms-")
 

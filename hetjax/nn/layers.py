@@ -86,7 +86,7 @@ class Dense(QuantizedLayer):
 def flat_dot_general(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
   """`lax.dot_general` of a tensor's last axis as one product of two matrices.
 
-  On CPU, XLA's gradients of a product with leading axes take up to twice as long.
+  On CPU, XLA's gradients of a product with leading axes take longer.
   """
   flat = x.reshape(-1, x.shape[-1])
   y = lax.dot_general(flat, kernel, (((1,), (0,)), dimension_numbers[1]), **options)

@@ -48,7 +48,6 @@ def folder(tmp_path):
     (tmp_path / f"{row['name']}.json").write_text(json.dumps({"rows": [row]}))
   times = [{"name": "heterogeneous2.00", "microseconds": 7.0}, {"name": "XLA", "microseconds": 9.0}]
   (tmp_path / "latency.json").write_text(json.dumps({"rows": times}))
-  (tmp_path / "other.json").write_text(json.dumps({"provenance": {}}))
   return tmp_path
 
 
@@ -63,6 +62,9 @@ def test_seeds_are_one_point_and_labels_are_methods(folder):
   assert points.points(rows, "microseconds") == {"heterogeneous": [(7.0, 92.0, 0.0)]}
   with pytest.raises(ValueError, match="must hold trials scored on 'valid'"):
     points.trial_rows(folder, "valid")
+  (folder / "other.json").write_text(json.dumps({"provenance": {}}))
+  with pytest.raises(ValueError, match="other.json is not a result file"):
+    points.trial_rows(folder, "test")
 
 
 def test_the_plot_is_written(folder):
