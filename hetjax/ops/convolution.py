@@ -1,4 +1,4 @@
-"""Dense convolution in float32, the same for training, for the reference and for float baselines.
+"""Convolution in float32, the same for training, for the reference and for float baselines.
 
 Layout is NHWC activations, HWIO kernels throughout.
 """
@@ -50,7 +50,8 @@ def convolve(
     "kernel_dilation": tuple(kernel_dilation),
   }
   plain = functools.partial(_convolve, groups=groups, input_dilation=input_dilation, **window)
-  if groups != 1 or input_dilation != (1, 1) or not _engine_differentiates(x, kernel):
+  grouped = groups not in (1, x.shape[3]) or (groups > 1 and kernel.shape[3] != groups)
+  if grouped or input_dilation != (1, 1) or not _engine_differentiates(x, kernel):
     return plain(x, kernel)
   return _engine_gradients(plain, FloatConv(x.shape, kernel.shape, **window))(x, kernel)
 
@@ -157,5 +158,6 @@ def shifted_depthwise(
   if n != x.shape[3]:
     x = jnp.repeat(x, n // x.shape[3], axis=3)
   windows = _windows(x, (kh, kw), strides, padding, kernel_dilation)
-  taps = kernel.reshape(kh * kw, n)
+  # Else XLA may compute the kernel anew for every position that it meets.
+  taps = lax.optimization_barrier(kernel.reshape(kh * kw, n))
   return sum(window * tap for window, tap in zip(windows, taps, strict=True))

@@ -12,18 +12,22 @@ using Floats = ffi::Buffer<ffi::F32>;
 
 // `product` says what is computed, from which operands: "forward" from image and kernel,
 // "input_gradient" from the outputs' gradient and the kernel, "kernel_gradient" from the image and
-// the outputs' gradient. `image` is batch, height, width, channels; `kernel` its height, width and
-// outputs.
+// the outputs' gradient. `image` is batch, height, width, channels; `kernel` its height, width,
+// inputs of an output (all channels, or one: a depthwise convolution) and outputs.
 ffi::Error FloatConvHandler(ffi::ThreadPool pool, Floats a, Floats b,
                             ffi::ResultBuffer<ffi::F32> result, std::string_view product,
                             Ints image, Ints kernel, Ints strides, Ints padding,
                             Ints kernel_dilation) {
   return Guard("hetjax_float_conv", [&] {
     CheckCount("image", image, 4);
-    CheckCount("kernel", kernel, 3);
+    CheckCount("kernel", kernel, 4);
     CheckCount("strides", strides, 2);
     CheckCount("padding", padding, 4);
     CheckCount("kernel_dilation", kernel_dilation, 2);
+    const bool depthwise = kernel[2] == 1 && image[3] > 1;
+    if (!depthwise && kernel[2] != image[3]) {
+      Refuse("kernel must read one or all of the image's ", image[3], " channels, got ", kernel[2]);
+    }
     const FloatConv conv = {{image[0],
                              image[1],
                              image[2],
@@ -34,16 +38,17 @@ ffi::Error FloatConvHandler(ffi::ThreadPool pool, Floats a, Floats b,
                             kernel[0],
                             kernel[1],
                             image[3],
-                            kernel[2]};
+                            kernel[3],
+                            depthwise};
     conv.Check();
     const auto check_image = [&](const char* name, ffi::AnyBuffer::Dimensions shape) {
       CheckShape(name, shape, {image[0], image[1], image[2], image[3]});
     };
     const auto check_kernel = [&](const char* name, ffi::AnyBuffer::Dimensions shape) {
-      CheckShape(name, shape, {kernel[0], kernel[1], image[3], kernel[2]});
+      CheckShape(name, shape, {kernel[0], kernel[1], kernel[2], kernel[3]});
     };
     const auto check_output = [&](const char* name, ffi::AnyBuffer::Dimensions shape) {
-      CheckShape(name, shape, {image[0], conv.output_height(), conv.output_width(), kernel[2]});
+      CheckShape(name, shape, {image[0], conv.output_height(), conv.output_width(), kernel[3]});
     };
     PoolExecutor executor(pool);
     if (product == "forward") {

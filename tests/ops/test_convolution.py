@@ -15,10 +15,10 @@ ENGINE = "hetjax_float_conv"
 needs_engine = pytest.mark.skipif(not xla_cpu.available()[0], reason="no engine here")
 
 
-def _operands(groups=1, dtype=jnp.float32):
+def _operands(groups=1, dtype=jnp.float32, outputs=12):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(2, 7, 6, 6)), dtype)
-  kernel = jnp.asarray(rng.normal(size=(3, 2, 6 // groups, 12)), dtype)
+  kernel = jnp.asarray(rng.normal(size=(3, 2, 6 // groups, outputs)), dtype)
   return x, kernel
 
 
@@ -34,9 +34,10 @@ def _pair(groups=1):
 
 
 @needs_engine
-def test_only_differentiated_convolutions_run_in_the_engine():
-  ours, _ = _pair()
-  operands = _operands()
+@pytest.mark.parametrize("groups", [1, 6])
+def test_only_differentiated_convolutions_run_in_the_engine(groups):
+  ours, _ = _pair(groups)
+  operands = _operands(groups, outputs=6)
   gradients = jax.grad(ours, (0, 1))
   assert str(jax.make_jaxpr(gradients)(*operands)).count(ENGINE) == 3
   assert ENGINE not in jax.jit(ours).lower(*operands).as_text()
@@ -44,18 +45,18 @@ def test_only_differentiated_convolutions_run_in_the_engine():
   assert jax.jit(jax.grad(ours, 1)).lower(*operands).compile().as_text().count(f'"{ENGINE}"') == 2
 
 
-@pytest.mark.parametrize("case", ["groups", "half"])
+@pytest.mark.parametrize("case", ["groups", "multiplied", "half"])
 def test_what_the_engine_cannot_do_is_left_to_xla(case):
-  groups = 2 if case == "groups" else 1
+  groups = {"groups": 2, "multiplied": 6, "half": 1}[case]
   ours, _ = _pair(groups)
   operands = _operands(groups, jnp.bfloat16 if case == "half" else jnp.float32)
   assert ENGINE not in str(jax.make_jaxpr(jax.grad(ours))(*operands))
 
 
-@pytest.mark.parametrize("groups", [1, 2, 6])
-def test_first_and_second_derivatives_are_those_of_xla(groups):
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 12), (2, 12), (6, 12), (6, 6)])
+def test_first_and_second_derivatives_are_those_of_xla(groups, outputs):
   ours, plain = _pair(groups)
-  operands = _operands(groups)
+  operands = _operands(groups, outputs=outputs)
 
   def second(loss):
     squares = lambda *a: sum(jnp.sum(jnp.square(g)) for g in jax.grad(loss, (0, 1))(*a))

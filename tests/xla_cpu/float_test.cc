@@ -45,9 +45,10 @@ Sums Plain(const hetjax::FloatConv& conv, const Floats& x, const Floats& kernel,
             const size_t in = static_cast<size_t>(((b * at.height + iy) * at.width + ix) *
                                                       conv.channels + c);
             for (int64_t n = 0; n < conv.outputs; ++n) {
+              if (conv.depthwise && n != c) continue;
               const size_t to = out + static_cast<size_t>(n);
-              const size_t weight =
-                  static_cast<size_t>((tap * conv.channels + c) * conv.outputs + n);
+              const int64_t row = conv.depthwise ? tap : tap * conv.channels + c;
+              const size_t weight = static_cast<size_t>(row * conv.outputs + n);
               sums.y[to] += x[in] * kernel[weight];
               sums.x_gradient[in] += g[to] * kernel[weight];
               sums.kernel_gradient[weight] += g[to] * x[in];
@@ -77,6 +78,8 @@ hetjax::FloatConv RandomConv(Random& random) {
   conv.kernel_width = random.Int(1, 4);
   conv.channels = random.Int(1, 20);
   conv.outputs = random.Int(1, 40);
+  conv.depthwise = random.Int(0, 2) == 0;
+  if (conv.depthwise) conv.channels = conv.outputs;
   return conv;
 }
 
@@ -120,7 +123,7 @@ void CheckCase(uint64_t seed, int64_t number) {
   conv.Check();
   const hetjax::Geometry& at = conv.geometry;
   const Floats x = Draw(random, at.batch * at.height * at.width * conv.channels);
-  const Floats kernel = Draw(random, conv.taps() * conv.channels * conv.outputs);
+  const Floats kernel = Draw(random, conv.weights());
   const Floats g =
       Draw(random, at.batch * conv.output_height() * conv.output_width() * conv.outputs);
   const Sums expected = Plain(conv, x, kernel, g);

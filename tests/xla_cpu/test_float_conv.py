@@ -11,7 +11,8 @@ from jax import lax
 from hetjax import xla_cpu
 from hetjax.xla_cpu.float_conv import FloatConv
 
-# batch, height, width, channels, kernel, outputs, strides, padding, dilation
+# batch, height, width, channels, kernel, outputs (or depthwise), strides, padding, dilation
+DEPTHWISE = "depthwise"
 CASES = {
   "one": (1, 1, 1, 1, (1, 1), 1, (1, 1), ((0, 0), (0, 0)), (1, 1)),
   "padded": (3, 7, 7, 24, (3, 3), 24, (1, 1), ((1, 1), (1, 1)), (1, 1)),
@@ -24,6 +25,8 @@ CASES = {
   "wide": (1, 4, 4, 67, (3, 3), 131, (1, 1), ((1, 1), (1, 1)), (1, 1)),
   "kernel-beyond-image": (2, 3, 3, 4, (5, 5), 8, (1, 1), ((0, 0), (0, 0)), (1, 1)),
   "no-batch": (0, 5, 5, 4, (3, 3), 8, (1, 1), ((1, 1), (1, 1)), (1, 1)),
+  "depthwise": (3, 7, 7, 24, (3, 3), DEPTHWISE, (1, 1), ((1, 1), (1, 1)), (1, 1)),
+  "depthwise-strided": (2, 9, 8, 43, (3, 2), DEPTHWISE, (2, 3), ((1, 2), (0, 1)), (2, 1)),
   "many-small-images": (130, 2, 2, 8, (3, 3), 8, (1, 1), ((1, 1), (1, 1)), (1, 1)),
 }
 
@@ -36,6 +39,7 @@ def _xla(conv: FloatConv, x, kernel):
     conv.padding,
     rhs_dilation=conv.kernel_dilation,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=conv.image[3] // conv.kernel[2],
     precision=lax.Precision.HIGHEST,
   )
 
@@ -48,7 +52,8 @@ def _assert_close(got, want, products: int) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_products_equal_those_of_xla(isa, name):
   b, h, w, c, kernel_size, n, strides, padding, dilation = CASES[name]
-  conv = FloatConv((b, h, w, c), (*kernel_size, c, n), strides, padding, dilation)
+  inputs_and_outputs = (1, c) if n == DEPTHWISE else (c, n)
+  conv = FloatConv((b, h, w, c), (*kernel_size, *inputs_and_outputs), strides, padding, dilation)
   rng = np.random.default_rng(0)
   draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   x, kernel, g = draw(conv.image), draw(conv.kernel), draw(conv.output)
@@ -57,16 +62,19 @@ def test_products_equal_those_of_xla(isa, name):
   dx, dk = pull_back(g)
   taps = kernel_size[0] * kernel_size[1]
   assert xla_cpu.active_isa() == isa
-  _assert_close(conv.forward(x, kernel), y, taps * c)
-  _assert_close(conv.input_gradient(g, kernel), dx, taps * n)
+  _assert_close(conv.forward(x, kernel), y, taps * conv.kernel[2])
+  _assert_close(conv.input_gradient(g, kernel), dx, taps * conv.kernel[2] * conv.kernel[3])
   _assert_close(conv.kernel_gradient(x, g), dk, b * y.shape[1] * y.shape[2])
 
 
 def test_a_call_that_does_not_fit_its_attributes_is_refused():
   conv = FloatConv((1, 4, 4, 2), (3, 3, 2, 5), (1, 1), ((1, 1), (1, 1)), (1, 1))
   x, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros(conv.kernel)
-  with pytest.raises(ValueError, match="kernel must read the image's 3 channels"):
-    FloatConv((1, 4, 4, 3), (3, 3, 2, 5), (1, 1), ((1, 1), (1, 1)), (1, 1))
+  for image, shape in (((1, 4, 4, 3), (3, 3, 2, 5)), ((1, 4, 4, 3), (3, 3, 1, 6))):
+    with pytest.raises(
+      ValueError, match="kernel must read the image's 3 channels, or one for each"
+    ):
+      FloatConv(image, shape, (1, 1), ((1, 1), (1, 1)), (1, 1))
   with pytest.raises(jax.errors.JaxRuntimeError, match=r"x must have shape \(1, 4, 4, 2\), got"):
     conv.forward(x, kernel)
 

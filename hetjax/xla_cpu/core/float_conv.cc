@@ -5,60 +5,19 @@
 #include <vector>
 
 #include "error.h"
+#include "float_axis.h"
 #include "float_kernels.h"
 #include "scratch.h"
 
 namespace hetjax {
 namespace {
 
-// As an offset: negative, whatever offset of the other axis is added.
-constexpr int64_t kOutside = -(int64_t{1} << 60);
 constexpr int64_t kTasksPerThread = 4;
 // Pixels over which a tile of a kernel's gradient runs: enough to make up for loading its sums, few
 // enough that the next tile finds them in the first-level cache.
 constexpr int64_t kOuterPixels = 128;
 
 int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Which source positions an axis's target positions read, tap by tap.
-struct Axis {
-  int64_t targets, taps, sources;
-  std::vector<int64_t> offset;  // [targets][taps] floats from the image's start, or kOutside
-
-  const int64_t* of(int64_t target) const {
-    return offset.data() + static_cast<size_t>(target * taps);
-  }
-};
-
-// Outputs read inputs, or for the gradient of the input, inputs read outputs; `depth` channels each.
-Axis AxisOf(const FloatConv& conv, int axis, bool inputs_read, int64_t depth) {
-  const Geometry& g = conv.geometry;
-  const int64_t kernel = axis == 0 ? conv.kernel_height : conv.kernel_width;
-  const int64_t input = axis == 0 ? g.height : g.width;
-  const int64_t output = g.Output(axis, kernel);
-  Axis a = {inputs_read ? input : output, kernel, inputs_read ? output : input, {}};
-  a.offset.assign(static_cast<size_t>(a.targets * kernel), kOutside);
-  const int64_t across = inputs_read ? conv.output_width() : g.width;
-  const int64_t step = axis == 0 ? across * depth : depth;
-  for (int64_t y = 0; y < output; ++y) {
-    for (int64_t tap = 0; tap < kernel; ++tap) {
-      const int64_t x = y * g.stride[axis] - g.pad_low[axis] + tap * g.dilation[axis];
-      if (x < 0 || x >= input) continue;
-      const int64_t target = inputs_read ? x : y;
-      a.offset[static_cast<size_t>(target * kernel + tap)] = (inputs_read ? y : x) * step;
-    }
-  }
-  return a;
-}
-
-// Positions of an axis, those that read through the same taps side by side.
-std::vector<int64_t> OrderOf(const Axis& axis, int64_t phases) {
-  std::vector<int64_t> order;
-  for (int64_t phase = 0; phase < std::min(phases, axis.targets); ++phase) {
-    for (int64_t i = phase; i < axis.targets; i += phases) order.push_back(i);
-  }
-  return order;
-}
 
 // Weights in the order of FloatGather: [block of lanes][tap][channels][lanes of whole vectors].
 struct Panels {
@@ -103,8 +62,9 @@ struct GatherProblem {
   Axis y, x;
   int64_t phases[2];
   int64_t batch;
+  bool depthwise;
   Panels panels;
-  const float* weights;
+  const float* weights;  // panels, or depthwise [taps][channels]
   const float* source;  // [batch][y.sources][x.sources][channels]
   float* out;           // [batch][y.targets][x.targets][outputs]
 };
@@ -148,6 +108,12 @@ void GatherRange(const GatherProblem& p, const std::vector<int64_t>& ys,
     }
     t.sources = sources;
     t.weights = weights;
+    if (p.depthwise) {
+      for (int64_t k = 0; k < t.taps; ++k) weights[k] = p.weights + used[k] * channels;
+      std::copy_n(out, kFloatPixels, t.out);
+      kernels.depthwise(t);
+      continue;
+    }
     for (int64_t block = 0; block < p.panels.blocks; ++block) {
       const int64_t lane = p.panels.first_vector(block) * p.panels.vector_lanes;
       t.vectors = static_cast<int32_t>(p.panels.vectors(block));
@@ -188,14 +154,6 @@ void RunGather(const GatherProblem& p, const FloatKernels& kernels, Executor& ex
   });
 }
 
-// Outputs of an axis for which a tap lies inside the image.
-void ValidRange(const Axis& axis, int64_t tap, int64_t* first, int64_t* last) {
-  *first = 0;
-  while (*first < axis.targets && axis.of(*first)[tap] < 0) ++*first;
-  *last = axis.targets;
-  while (*last > *first && axis.of(*last - 1)[tap] < 0) --*last;
-}
-
 }  // namespace
 
 void FloatConv::Check() const {
@@ -204,6 +162,7 @@ void FloatConv::Check() const {
   CheckRange("kernel width", kernel_width, 1, kMaxExtent);
   CheckRange("channels", channels, 0, kMaxExtent);
   CheckRange("outputs", outputs, 0, kMaxExtent);
+  if (depthwise) CheckRange("outputs of a depthwise convolution", outputs, channels, channels);
   const auto bytes = [&](const char* name, int64_t height, int64_t width, int64_t depth) {
     CheckedProduct(name, CheckedProduct(name, geometry.batch, height),
                    CheckedProduct(name, width, 4 * depth));
@@ -214,29 +173,87 @@ void FloatConv::Check() const {
                  CheckedProduct("kernel", channels + 64, 4 * (outputs + 64)));
 }
 
+namespace {
+
+// The forward pass, or the input's gradient: from `depth` channels of every source to `outputs`.
+void Convolve(const FloatConv& conv, bool inputs_read, const float* source, const float* kernel,
+              float* out, Executor& executor) {
+  const FloatKernels& kernels = ActiveFloatKernels();
+  const int64_t depth = inputs_read ? conv.outputs : conv.channels;
+  const int64_t outputs = inputs_read ? conv.channels : conv.outputs;
+  const Panels panels = PanelsOf(conv.taps(), depth, outputs, kernels.vector_lanes);
+  const float* weights = kernel;
+  if (!conv.depthwise) {
+    float* filled = reinterpret_cast<float*>(CallScratch(panels.floats() * 4 + 1));
+    FillPanels(panels, kernel, inputs_read, filled);
+    weights = filled;
+  }
+  const int64_t* stride = conv.geometry.stride;
+  RunGather({AxisOf(conv, 0, inputs_read, depth),
+             AxisOf(conv, 1, inputs_read, depth),
+             {inputs_read ? stride[0] : 1, inputs_read ? stride[1] : 1},
+             conv.geometry.batch,
+             conv.depthwise,
+             panels,
+             weights,
+             source,
+             out},
+            kernels, executor);
+}
+
+// Row by row, so that the next tap finds its operands in the first-level cache.
+void DepthwiseKernelGradient(const FloatConv& conv, const float* x, const float* y_gradient,
+                             float* kernel_gradient, Executor& executor) {
+  const FloatKernels& kernels = ActiveFloatKernels();
+  const Geometry& g = conv.geometry;
+  const int64_t channels = conv.channels;
+  const Axis rows = AxisOf(conv, 0, false, channels), columns = AxisOf(conv, 1, false, channels);
+  std::vector<int64_t> left(static_cast<size_t>(conv.kernel_width)), right(left);
+  for (int64_t kx = 0; kx < conv.kernel_width; ++kx) {
+    ValidRange(columns, kx, &left[static_cast<size_t>(kx)], &right[static_cast<size_t>(kx)]);
+  }
+  // A channel is one task's alone, so no two threads add to the same sum.
+  const int64_t lanes = kernels.vector_lanes;
+  const int64_t vectors = Ceil(channels, lanes);
+  const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
+  const int64_t size = std::max<int64_t>(1, Ceil(vectors, wanted)) * lanes;
+  executor.Run(Ceil(channels, size), [&](int64_t task) {
+    const int64_t first = task * size;
+    FloatDepthwiseOuter t = {};
+    t.lanes = std::min(size, channels - first);
+    t.x_pixel = g.stride[1] * channels;
+    t.gradient_pixel = channels;
+    for (int64_t image = 0; image < g.batch; ++image) {
+      for (int64_t y = 0; y < rows.targets; ++y) {
+        for (int64_t ky = 0; ky < conv.kernel_height; ++ky) {
+          if (rows.of(y)[ky] < 0) continue;
+          for (int64_t kx = 0; kx < conv.kernel_width; ++kx) {
+            const int64_t begin = left[static_cast<size_t>(kx)];
+            t.pixels = right[static_cast<size_t>(kx)] - begin;
+            if (t.pixels <= 0) continue;
+            t.x = x + image * g.height * g.width * channels + rows.of(y)[ky] +
+                  columns.of(begin)[kx] + first;
+            t.gradient = y_gradient +
+                         ((image * rows.targets + y) * columns.targets + begin) * channels + first;
+            t.out = kernel_gradient + (ky * conv.kernel_width + kx) * channels + first;
+            kernels.depthwise_outer(t);
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
 void FloatForward(const FloatConv& conv, const float* x, const float* kernel, float* y,
                   Executor& executor) {
-  const FloatKernels& kernels = ActiveFloatKernels();
-  const Panels panels =
-      PanelsOf(conv.taps(), conv.channels, conv.outputs, kernels.vector_lanes);
-  float* weights = reinterpret_cast<float*>(CallScratch(panels.floats() * 4 + 1));
-  FillPanels(panels, kernel, false, weights);
-  RunGather({AxisOf(conv, 0, false, conv.channels), AxisOf(conv, 1, false, conv.channels), {1, 1}, conv.geometry.batch, panels,
-             weights, x, y},
-            kernels, executor);
+  Convolve(conv, false, x, kernel, y, executor);
 }
 
 void FloatInputGradient(const FloatConv& conv, const float* y_gradient, const float* kernel,
                         float* x_gradient, Executor& executor) {
-  const FloatKernels& kernels = ActiveFloatKernels();
-  const Panels panels =
-      PanelsOf(conv.taps(), conv.outputs, conv.channels, kernels.vector_lanes);
-  float* weights = reinterpret_cast<float*>(CallScratch(panels.floats() * 4 + 1));
-  FillPanels(panels, kernel, true, weights);
-  RunGather({AxisOf(conv, 0, true, conv.outputs), AxisOf(conv, 1, true, conv.outputs),
-             {conv.geometry.stride[0], conv.geometry.stride[1]}, conv.geometry.batch, panels,
-             weights, y_gradient, x_gradient},
-            kernels, executor);
+  Convolve(conv, true, y_gradient, kernel, x_gradient, executor);
 }
 
 void FloatKernelGradient(const FloatConv& conv, const float* x, const float* y_gradient,
@@ -244,7 +261,10 @@ void FloatKernelGradient(const FloatConv& conv, const float* x, const float* y_g
   const FloatKernels& kernels = ActiveFloatKernels();
   const Geometry& g = conv.geometry;
   const int64_t channels = conv.channels, outputs = conv.outputs;
-  std::fill_n(kernel_gradient, conv.taps() * channels * outputs, 0.0f);
+  std::fill_n(kernel_gradient, conv.weights(), 0.0f);
+  if (conv.depthwise) {
+    return DepthwiseKernelGradient(conv, x, y_gradient, kernel_gradient, executor);
+  }
   const Axis rows = AxisOf(conv, 0, false, channels), columns = AxisOf(conv, 1, false, channels);
   const int64_t block = kFloatVectors * kernels.vector_lanes;
   const int64_t groups = Ceil(channels, kFloatChannels);

@@ -36,10 +36,22 @@ struct FloatOuter {
   int64_t out_channel;
 };
 
+// out[c] += sum over pixels of x[..][c] * gradient[..][c]
+struct FloatDepthwiseOuter {
+  int64_t pixels, lanes;
+  const float* x;
+  const float* gradient;
+  int64_t x_pixel, gradient_pixel;  // floats from one to the next
+  float* out;
+};
+
 struct FloatKernels {
   int32_t vector_lanes;
   void (*gather)(const FloatGather&);
   void (*outer)(const FloatOuter&);
+  // out[i][c] = sum over taps of sources[tap][i][c] * weights[tap][c]; `vectors`, `lanes` unused.
+  void (*depthwise)(const FloatGather&);
+  void (*depthwise_outer)(const FloatDepthwiseOuter&);
 };
 
 const FloatKernels* GenericFloatKernels();
