@@ -153,7 +153,8 @@ class QuantizedLayer(nn.Module, kw_only=True):
     w_noise = uniform_noise(w_key, kernel.shape)
     a = quantize.inject_noise(quantize.to_grid(x, 1.0 / beta), sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)
-    y = contract(a, w) * (alpha * beta)
+    # On the weights, scales cost no passes over the outputs, forward or backward.
+    y = contract(a, w * (alpha * beta))
     return y if bias is None else y + bias
 
   def _rounded(self, x, kernel, alpha, beta, bias, bits, spec, contract):
@@ -162,20 +163,21 @@ class QuantizedLayer(nn.Module, kw_only=True):
     a = quantize.straight_through(quantize.to_grid(x, 1.0 / beta), bits, self.signed)
     w = quantize.straight_through(kernel, per_weight(bits, spec), True, True)
     finest = 2.0 ** (pmax - 1)
-    t = exact.float_accumulator(
+    scale = alpha * beta * spec.palette.unit(self.signed)
+    y, t = exact.scaled_accumulator(
       contract,
       a * (finest if self.signed else finest / 2),
       w * finest,
+      scale,
       length=spec.taps * spec.kernel_shape[2],
       a_max=exact.level_limit(pmax, signed=self.signed),
       w_max=exact.level_limit(pmax, signed=True),
     )
     self.sow("intermediates", "accumulator", t)
-    scale = alpha * beta * spec.palette.unit(self.signed)
     # Without a bias, adding a zero the compiler cannot see keeps it from contracting this product
     # with whatever addition follows: packed mode rounds here, so must this.
     hidden_zero = jax.lax.stop_gradient(scale) * 0.0
-    return t * scale + (hidden_zero if bias is None else bias)
+    return y + (hidden_zero if bias is None else bias)
 
   def execute_packed(self, x: Float[Array, "... c"], spec: LayerSpec, **geometry) -> Array:
     """Runs packed mode through `hetjax.ops`; `geometry` is that of `packed_conv`."""

@@ -69,26 +69,45 @@ def int32_accumulator(
   return total
 
 
-def float_accumulator(
+def scaled_accumulator(
   contract: Bilinear,
   a: Float[Array, ...],
-  w: Float[Array, ...],
+  w: Float[Array, "*k n"],
+  scale: Float[Array, " n"],
   *,
   length: int,
   a_max: int,
   w_max: int,
-) -> Float[Array, ...]:
-  """`float32(int32_accumulator(...))`, differentiable: gradients are those of `contract`."""
-  if length * a_max * w_max < 1 << _EXACT_BITS:
-    return contract(a, w)
+) -> tuple[Float[Array, "*m n"], Float[Array, "*m n"]]:
+  """`float32(int32_accumulator(...))` times a scale per output, and the accumulator itself.
 
-  @jax.custom_vjp
-  def exact(a, w):
+  Differentiable in `a`, `w` and `scale` through the product. Gradients are those of
+  `contract(a, w * scale)`, the same by bilinearity: the scale meets the small operand there, and
+  none of its gradient has to read the outputs.
+  """
+  exact = length * a_max * w_max < 1 << _EXACT_BITS
+
+  def accumulator(a, w):
+    if exact:
+      return contract(a, w)
     total = int32_accumulator(contract, a, w, length=length, a_max=a_max, w_max=w_max)
     return total.astype(jnp.float32)
 
-  exact.defvjp(lambda a, w: (exact(a, w), (a, w)), lambda kept, g: jax.vjp(contract, *kept)[1](g))
-  return exact(a, w)
+  @jax.custom_vjp
+  def scaled(a, w, scale):
+    t = accumulator(a, w)
+    return t * scale, t
+
+  def backward(kept, gradients):
+    return jax.vjp(lambda a, w, scale: contract(a, w * scale), *kept)[1](gradients[0])
+
+  def forward(a, w, scale):
+    # Differentiated, for the formulation that `contract` may have for training.
+    t, _ = jax.vjp(accumulator, a, w)
+    return (t * scale, t), (a, w, scale)
+
+  scaled.defvjp(forward, backward)
+  return scaled(a, w, scale)
 
 
 def level_limit(pmax: int, *, signed: bool) -> int:

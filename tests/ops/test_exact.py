@@ -55,15 +55,42 @@ def test_too_long_is_refused():
 
 
 @pytest.mark.parametrize("length", [10, 1000])
-def test_gradient_is_that_of_the_plain_contraction(length):
+def test_gradients_are_those_of_the_plain_contraction_times_the_scale(length):
   rng = np.random.default_rng(length)
   a = jnp.asarray(rng.integers(0, 256, (2, length)), jnp.float32)
   w = jnp.asarray(rng.integers(-255, 256, (length, 3)), jnp.float32)
+  scale = jnp.asarray(rng.uniform(0.5, 2, 3), jnp.float32)
   g = jnp.asarray(rng.normal(size=(2, 3)), jnp.float32)
-  run = lambda a, w: exact.float_accumulator(contract, a, w, length=length, a_max=255, w_max=255)
-  y, back = jax.vjp(run, a, w)
-  np.testing.assert_array_equal(
-    y, (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)
+
+  def run(a, w, scale):
+    return exact.scaled_accumulator(contract, a, w, scale, length=length, a_max=255, w_max=255)
+
+  t = (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)
+  for y, accumulator in (run(a, w, scale), jax.vjp(run, a, w, scale)[0]):
+    np.testing.assert_array_equal(accumulator, t)
+    np.testing.assert_array_equal(y, t * np.asarray(scale))
+  back = jax.vjp(lambda *operands: run(*operands)[0], a, w, scale)[1]
+  plain = jax.vjp(lambda a, w, scale: contract(a, w) * scale, a, w, scale)[1]
+  for got, want in zip(back(g), plain(g), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(jnp.max(jnp.abs(want))))
+
+
+def test_a_differentiated_accumulator_is_contracted_as_training_does():
+  calls = []
+
+  @jax.custom_vjp
+  def contracts(a, w):
+    calls.append("plain")
+    return contract(a, w)
+
+  contracts.defvjp(
+    lambda a, w: (calls.append("training"), (contract(a, w), (a, w)))[1],
+    lambda kept, g: jax.vjp(contract, *kept)[1](g),
   )
-  for got, want in zip(back(g), jax.vjp(contract, a, w)[1](g), strict=True):
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+  a, w, scale = jnp.ones((2, 4)), jnp.ones((4, 3)), jnp.ones(3)
+  run = lambda a: exact.scaled_accumulator(contracts, a, w, scale, length=4, a_max=1, w_max=1)[0]
+  run(a)
+  assert set(calls) == {"plain"}
+  calls.clear()
+  jax.vjp(run, a)
+  assert calls[-1] == "training"
