@@ -31,7 +31,7 @@ from hetjax.core import Palette, quantize
 from hetjax.core.layers import LayerSpec
 from hetjax.core.noise import uniform_noise
 from hetjax.core.precision import sigma_of_s
-from hetjax.ops import exact, packed_conv, packed_matmul, quantize_pack
+from hetjax.ops import exact, fake_quant, packed_conv, packed_matmul, quantize_pack
 from hetjax.pack.weights import PackedWeights
 
 NOISE_MODES = ("noise", "weight_noise")
@@ -151,7 +151,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
     a_key, w_key = jax.random.split(self.make_rng("noise"))
     a_noise = uniform_noise(a_key, x.shape) if self.mode == "noise" else jnp.zeros_like(x)
     w_noise = uniform_noise(w_key, kernel.shape)
-    a = quantize.inject_noise(quantize.to_grid(x, 1.0 / beta), sigma, a_noise, signed=self.signed)
+    a = fake_quant.noisy(x, 1.0 / beta, sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)
     # On the weights, scales cost no passes over the outputs, forward or backward.
     y = contract(a, w * (alpha * beta))
@@ -160,13 +160,19 @@ class QuantizedLayer(nn.Module, kw_only=True):
   def _rounded(self, x, kernel, alpha, beta, bias, bits, spec, contract):
     pmax = spec.palette.pmax
     beta = self._activation_scale(x, beta, quantize.sigma_of_bits(bits))
-    a = quantize.straight_through(quantize.to_grid(x, 1.0 / beta), bits, self.signed)
-    w = quantize.straight_through(kernel, per_weight(bits, spec), True, True)
     finest = 2.0 ** (pmax - 1)
+    a = fake_quant.rounded(
+      x,
+      1.0 / beta,
+      jnp.asarray(bits),
+      signed=self.signed,
+      factor=finest if self.signed else finest / 2,
+    )
+    w = quantize.straight_through(kernel, per_weight(bits, spec), True, True)
     scale = alpha * beta * spec.palette.unit(self.signed)
     y, t = exact.scaled_accumulator(
       contract,
-      a * (finest if self.signed else finest / 2),
+      a,
       w * finest,
       scale,
       length=spec.taps * spec.kernel_shape[2],

@@ -51,13 +51,13 @@ def convolve(
   }
   plain = functools.partial(_convolve, groups=groups, input_dilation=input_dilation, **window)
   grouped = groups not in (1, x.shape[3]) or (groups > 1 and kernel.shape[3] != groups)
-  if grouped or input_dilation != (1, 1) or not _engine_differentiates(x, kernel):
+  if grouped or input_dilation != (1, 1) or not engine_differentiates(x, kernel):
     return plain(x, kernel)
   return _engine_gradients(plain, FloatConv(x.shape, kernel.shape, **window))(x, kernel)
 
 
-def _engine_differentiates(x: Array, kernel: Array) -> bool:
-  """Whether the CPU engine can compute a convolution of these and its gradients.
+def engine_differentiates(*operands: Array) -> bool:
+  """Whether the CPU engine can compute with these operands, and gradients, in training.
 
   Among several devices XLA's partitioner must see what it is to partition, and the engine is called
   for one size of batch.
@@ -65,19 +65,21 @@ def _engine_differentiates(x: Array, kernel: Array) -> bool:
   return (
     jax.default_backend() == "cpu"
     and jax.device_count() == 1
-    and all(isinstance(extent, int) for extent in x.shape)
-    and x.dtype == kernel.dtype == jnp.float32
+    and all(isinstance(extent, int) for extent in operands[0].shape)
+    and all(operand.dtype == jnp.float32 for operand in operands)
     and xla_cpu.available()[0]
   )
 
 
+def with_gradients_of(reference: Callable, fast: Callable) -> Callable:
+  """`fast`, differentiated as the function `reference` of the same arguments."""
+  call = jax.custom_vjp(fast)
+  call.defvjp(lambda *a: (fast(*a), a), lambda kept, g: jax.vjp(reference, *kept)[1](g))
+  return call
+
+
 def _engine_gradients(plain: Callable, conv: FloatConv) -> Callable:
   """`plain` that, differentiated, is `conv`; second derivatives are XLA's."""
-
-  def with_gradients_of(reference, fast):
-    call = jax.custom_vjp(fast)
-    call.defvjp(lambda *a: (fast(*a), a), lambda kept, g: jax.vjp(reference, *kept)[1](g))
-    return call
 
   forward = with_gradients_of(plain, conv.forward)
   zeros = lambda shape: jnp.zeros(shape, jnp.float32)

@@ -11,7 +11,13 @@ import jax
 import numpy as np
 
 LIBRARY_VARIABLE = "HETJAX_CPU_LIBRARY"
-TARGETS = ("hetjax_relayout", "hetjax_quantize_pack", "hetjax_conv", "hetjax_float_conv")
+TARGETS = (
+  "hetjax_relayout",
+  "hetjax_quantize_pack",
+  "hetjax_conv",
+  "hetjax_float_conv",
+  "hetjax_float_quantizer",
+)
 _ERROR_BYTES = 512
 
 

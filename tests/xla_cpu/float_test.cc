@@ -1,4 +1,4 @@
-// Float32 convolutions and their gradients against plain loops, on random layers, for every
+// Float32 convolutions, their gradients and those of quantizers against plain loops, on random layers, for every
 // instruction set of the machine, in one thread and in several. Values are small integers, so that
 // sums are exact in any order.
 //
@@ -10,6 +10,7 @@
 
 #include "core/dispatch.h"
 #include "core/float_conv.h"
+#include "core/float_quantizer.h"
 #include "layers.h"
 #include "threads.h"
 
@@ -146,13 +147,81 @@ void CheckCase(uint64_t seed, int64_t number) {
   }
 }
 
+struct QuantizerSums {
+  Floats x, sigma, scale;
+};
+
+QuantizerSums PlainQuantizer(const hetjax::FloatQuantizer& q) {
+  const auto values = static_cast<size_t>(q.rows * q.channels);
+  const auto channels = static_cast<size_t>(q.channels);
+  QuantizerSums sums = {Floats(values), Floats(channels), Floats(channels)};
+  for (size_t i = 0; i < values; ++i) {
+    const size_t c = i % channels;
+    const float sigma = q.sigma[c], grid = q.x[i] * q.inv_scale, g = q.gradient[i] * q.factor;
+    const float top = (2 - sigma) * (q.is_signed ? 1 : 2), low = q.is_signed ? -top : 0;
+    const bool on_edge = grid == low || grid == top;
+    if (q.noisy != nullptr) {
+      const float clipped = std::fmin(std::fmax(grid, low), top);
+      const float range = grid > top ? 1.0f : grid < low ? -1.0f : 0.0f;
+      const float slope = q.is_signed ? -range : range > 0 ? -2.0f : 0.0f;
+      sums.sigma[c] += g * ((q.noisy[i] - clipped) / sigma + slope);
+    }
+    if (grid < low || grid > top || (on_edge && q.noisy != nullptr)) continue;
+    if (q.x[i] != 0) sums.x[i] = g * q.inv_scale;
+    sums.scale[c] += g * q.x[i];
+  }
+  return sums;
+}
+
+// On eighths, which are added exactly.
+void CheckQuantizer(uint64_t seed, int64_t number) {
+  Random random(seed + static_cast<uint64_t>(number) * 0x9e3779b97f4a7c15u);
+  const int64_t channels = random.Int(1, 40), rows = random.Int(0, 9000 / channels);
+  Floats sigma(static_cast<size_t>(channels));
+  for (float& value : sigma) value = std::ldexp(1.0f, static_cast<int>(-random.Int(0, 3)));
+  const Floats g = Draw(random, rows * channels);
+  Floats x = Draw(random, rows * channels), noise = Draw(random, rows * channels);
+  for (float& value : x) value *= static_cast<float>(random.Int(1, 3)) / 4;
+  const bool is_signed = random.Int(0, 1) == 1, is_rounded = random.Int(0, 1) == 1;
+  const float inv_scale = std::ldexp(1.0f, static_cast<int>(random.Int(-1, 1)));
+  Floats noisy(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float s = sigma[i % sigma.size()], top = (2 - s) * (is_signed ? 1 : 2);
+    const float low = is_signed ? -top : 0, grid = x[i] * inv_scale;
+    noisy[i] = std::fmin(std::fmax(grid, low), top) + s * noise[i] / 4;
+  }
+  const hetjax::FloatQuantizer q = {
+      rows,     channels, is_signed, g.data(), x.data(), is_rounded ? nullptr : noisy.data(),
+      inv_scale, 2.0f,     sigma.data()};
+  q.Check();
+  const QuantizerSums expected = PlainQuantizer(q);
+  hetjax::Executor serial;
+  Threads threads(random.Int(2, 5));
+  for (const hetjax::Kernels* kernels : hetjax::AvailableKernels()) {
+    hetjax::ForceKernels(kernels->name);
+    for (hetjax::Executor* executor : {&serial, static_cast<hetjax::Executor*>(&threads)}) {
+      QuantizerSums got = {Floats(x.size(), NAN), Floats(sigma.size(), NAN),
+                           Floats(sigma.size(), NAN)};
+      SpoilScratch();
+      hetjax::FloatQuantizerGradient(q, got.x.data(), got.sigma.data(), got.scale.data(),
+                                     *executor);
+      Check("quantizer's gradient of x", kernels->name, number, expected.x, got.x);
+      Check("quantizer's gradient of sigma", kernels->name, number, expected.sigma, got.sigma);
+      Check("quantizer's gradient of scale", kernels->name, number, expected.scale, got.scale);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hetjax_test
 
 int main(int argc, char** argv) {
   const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
   const int64_t cases = argc > 2 ? std::strtoll(argv[2], nullptr, 10) : 300;
-  for (int64_t i = 0; i < cases; ++i) hetjax_test::CheckCase(seed, i);
+  for (int64_t i = 0; i < cases; ++i) {
+    hetjax_test::CheckCase(seed, i);
+    hetjax_test::CheckQuantizer(seed, i);
+  }
   std::printf("float_test: %lld cases on each of %s\n", static_cast<long long>(cases),
               hetjax::AvailableNames().c_str());
   return 0;

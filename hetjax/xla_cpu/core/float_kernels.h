@@ -45,6 +45,20 @@ struct FloatDepthwiseOuter {
   float* out;
 };
 
+// Gradients of quantizing rows of channels, see float_quantizer.h; adds to the sums.
+struct FloatQuantizerRows {
+  int64_t rows, channels;
+  bool is_signed;
+  const float* gradient;  // [rows][channels], like the next two and x_gradient
+  const float* x;
+  const float* noisy;  // null: rounded
+  float inv_scale, factor;
+  const float* sigma;  // [channels]
+  float* x_gradient;
+  float* sigma_sums;   // [channels], null if rounded
+  float* scale_sums;   // [channels]
+};
+
 struct FloatKernels {
   int32_t vector_lanes;
   void (*gather)(const FloatGather&);
@@ -52,6 +66,7 @@ struct FloatKernels {
   // out[i][c] = sum over taps of sources[tap][i][c] * weights[tap][c]; `vectors`, `lanes` unused.
   void (*depthwise)(const FloatGather&);
   void (*depthwise_outer)(const FloatDepthwiseOuter&);
+  void (*quantizer)(const FloatQuantizerRows&);
 };
 
 const FloatKernels* GenericFloatKernels();
