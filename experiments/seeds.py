@@ -29,12 +29,16 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
   where it is worse: points of accuracy lost, or per cent of perplexity gained. A group with a seed
   that has no float32 network has none.
   """
-  floats = {row["seed"]: row["score"] for row in rows if row["method"] == FLOAT}
+  floats = {row["seed"]: row["score"] for row in rows if _is_baseline(row)}
   groups: dict[str, list[Row]] = {}
   for row in rows:
     key = json.dumps([row["method"], row["label"], row.get("budget")])
     groups.setdefault(key, []).append(row)
   return [_together(same, floats) for same in groups.values()]
+
+
+def _is_baseline(row: Row) -> bool:
+  return row["method"] == FLOAT and not row["label"]
 
 
 def _together(same: Sequence[Row], floats: Mapping[int, float]) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def _together(same: Sequence[Row], floats: Mapping[int, float]) -> dict[str, Any
     "spread": _spread(scores),
     "epochs": first["epochs"],
   }
-  if first["method"] != FLOAT and all(row["seed"] in floats for row in same):
+  if not _is_baseline(first) and all(row["seed"] in floats for row in same):
     behind = [_behind(row, floats[row["seed"]]) for row in same]
     told |= {"behind": float(np.mean(behind)), "behind_spread": _spread(behind)}
   for key in ("mean_bits", "mean_bits_macs"):
@@ -69,7 +73,7 @@ def _budget(budget: Mapping[str, Any] | None) -> str | None:
   if budget is None:
     return None
   at = f" on {budget['machine']}" if budget["machine"] else ""
-  return f"{budget['quantity']} {budget['limit']:g}{at}"
+  return f"{budget['quantity']} {budget['limit']:.10g}{at}"
 
 
 def columns(split: str, text: bool) -> tuple[Column, ...]:

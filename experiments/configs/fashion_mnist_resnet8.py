@@ -1,8 +1,9 @@
 """ResNet-8 with a wide last stage on Fashion-MNIST: how small at the accuracy of float32.
 
-The claims: 14 times smaller within 0.3 points of float32, 18 times within 0.6, 25 times within 2,
-as means over three seeds; everything trained for 40 epochs. Choices were made on validation images;
-`splits` gets "test" for the final table alone. Results hold the seconds of each trial.
+The aims, which no committed result answers yet: 14 times smaller within 0.3 points of float32, 18
+times within 0.6, 25 times within 2, as means over three seeds; everything trained for 40 epochs.
+Choices were made on validation images; `splits` gets "test" for the final table alone. Results hold
+the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/fashion_mnist_resnet8.py \
   --workdir runs/resnet8
 """

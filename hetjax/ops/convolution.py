@@ -50,8 +50,9 @@ def convolve(
     "kernel_dilation": tuple(kernel_dilation),
   }
   plain = functools.partial(_convolve, groups=groups, input_dilation=input_dilation, **window)
-  grouped = groups not in (1, x.shape[3]) or (groups > 1 and kernel.shape[3] != groups)
-  if grouped or input_dilation != (1, 1) or not engine_differentiates(x, kernel):
+  # What is neither dense nor depthwise, or fits no image, is XLA's to compute or to refuse.
+  fits = kernel.shape[2] * groups == x.shape[3] and groups in (1, kernel.shape[3])
+  if not fits or input_dilation != (1, 1) or not engine_differentiates(x, kernel):
     return plain(x, kernel)
   return _engine_gradients(plain, FloatConv(x.shape, kernel.shape, **window))(x, kernel)
 

@@ -102,7 +102,7 @@ def scaled_accumulator(
     return jax.vjp(lambda a, w, scale: contract(a, w * scale), *kept)[1](gradients[0])
 
   def forward(a, w, scale):
-    # Differentiated, for the formulation that `contract` may have for training.
+    # Where it is exact by itself, `contract` is differentiated: it may have a formulation for that.
     t, _ = jax.vjp(accumulator, a, w)
     return (t * scale, t), (a, w, scale)
 

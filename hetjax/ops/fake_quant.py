@@ -104,7 +104,7 @@ def _engine_gradient(signed: bool, is_rounded: bool, factor: float):
 
   def call(gradient, g, x, inv_scale, sigma, y):
     y = None if is_rounded else y
-    return gradient(g, x, inv_scale, sigma, signed=signed, noisy=y, factor=factor)
+    return gradient(g, x, inv_scale, sigma, signed=signed, values=y, factor=factor)
 
   plain, fast = (functools.partial(call, f) for f in (plain_gradient, quantizer_gradient))
   return with_gradients_of(plain, fast)
@@ -117,7 +117,7 @@ def plain_gradient(
   sigma: Float[Array, " c"],
   *,
   signed: bool,
-  noisy: Float[Array, "*b c"] | None = None,
+  values: Float[Array, "*b c"] | None = None,
   factor: float = 1.0,
 ) -> tuple[Float[Array, "*b c"], Float[Array, ""], Float[Array, " c"]]:
   """What `xla_cpu.float_quantizer.quantizer_gradient` computes, which see."""
@@ -128,13 +128,13 @@ def plain_gradient(
   top = quantize.grid_top(sigma, signed)
   low = -top if signed else jnp.zeros_like(top)
   d_sigma = jnp.zeros_like(sigma)
-  if noisy is None:
+  if values is None:
     inside = (grid >= low) & (grid <= top)
   else:
     inside = (grid > low) & (grid < top)
     slope = -1.0 if signed else -2.0  # of top in sigma
     below = jnp.where(grid < low, -slope, 0.0) if signed else 0.0
-    noise = (noisy - jnp.clip(grid, low, top)) / jnp.maximum(sigma, jnp.finfo(jnp.float32).tiny)
+    noise = (values - jnp.clip(grid, low, top)) / jnp.maximum(sigma, jnp.finfo(jnp.float32).tiny)
     terms = g * (noise + jnp.where(grid > top, slope, below))
     d_sigma = jnp.sum(terms, axis=tuple(range(x.ndim - 1)))
   passed = jnp.where(inside, g, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def quantizer_gradient(
   sigma: Float[Array, " c"],
   *,
   signed: bool,
-  noisy: Float[Array, "*b c"] | None = None,
+  values: Float[Array, "*b c"] | None = None,
   factor: float = 1.0,
 ) -> tuple[Float[Array, "*b c"], Float[Array, ""], Float[Array, " c"]]:
   """Gradients of x, inv_scale and sigma where `x * inv_scale` was rounded or given noise.
@@ -28,11 +30,11 @@ def quantizer_gradient(
     inv_scale: Reciprocal of its scale.
     sigma: Half the grid's spacing.
     signed: Of the grid.
-    noisy: The values with noise; None if they were rounded, sigma's gradient being zero then.
+    values: Those with noise; None if they were rounded, sigma's gradient being zero then.
     factor: See `gradient`.
   """
   library.require()
-  flat = lambda a: a.reshape(-1, x.shape[-1])
+  flat = lambda a: a.reshape(math.prod(x.shape[:-1]), x.shape[-1])
   shape = lambda *extents: jax.ShapeDtypeStruct(extents, jnp.float32)
   rows = flat(x)
   results = (shape(*rows.shape), shape(rows.shape[1]), shape(rows.shape[1]))
@@ -41,11 +43,11 @@ def quantizer_gradient(
   )(
     flat(gradient),
     rows,
-    rows if noisy is None else flat(noisy),
+    rows if values is None else flat(values),
     inv_scale,
     sigma,
     is_signed=signed,
-    is_rounded=noisy is None,
+    is_rounded=values is None,
     factor=np.float32(factor),
   )
   return dx.reshape(x.shape), jnp.sum(d_inv), d_sigma

@@ -15,6 +15,10 @@ from experiments.configs import (
   compare_fashion_mnist,
   digits,
   fashion_mnist,
+  fashion_mnist_mobilenet,
+  fashion_mnist_resnet8,
+  fashion_mnist_resnet20,
+  fashion_mnist_vit,
   foldoc_language_model,
 )
 from experiments.trial import FLOAT, QWIX, Trial, configured
@@ -106,7 +110,17 @@ def test_the_mix_leaves_pinned_layers_out():
 
 
 @pytest.mark.parametrize(
-  "module", [ablations, compare_fashion_mnist, foldoc_language_model], ids=lambda m: m.__name__
+  "module",
+  [
+    ablations,
+    compare_fashion_mnist,
+    fashion_mnist_mobilenet,
+    fashion_mnist_resnet8,
+    fashion_mnist_resnet20,
+    fashion_mnist_vit,
+    foldoc_language_model,
+  ],
+  ids=lambda m: m.__name__,
 )
 def test_every_trial_of_a_comparison_is_a_recipe_with_a_name_of_its_own(module):
   config = module.get_config().to_dict()

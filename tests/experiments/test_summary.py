@@ -21,6 +21,7 @@ ROWS = [
   _row("float32", 0, 94.0, 1600), _row("float32", 1, 95.0, 1600),
   _row("heterogeneous", 0, 93.5, 100), _row("heterogeneous", 1, 94.7, 104),
   _row("heterogeneous", 0, 90.0, 60, limit=1.0, label="kd"), _row("uniform", 2, 91.0, 101),
+  _row("float32", 0, 94.5, 1600, label="decay"),
 ]  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def test_losses_are_against_the_float_network_of_the_same_seed():
   assert one["behind"] == pytest.approx(4.0) and one["spread"] is None
   assert "behind" not in told["uniform", "mean_bits_params 2"]  # seed 2 has no float network
   assert "behind" not in told["float32", None] and told["float32", None]["score"] == 94.5
+  assert told["float32-decay", None]["behind"] == pytest.approx(-0.5)  # and is no baseline
 
 
 def test_perplexity_is_behind_in_per_cent():

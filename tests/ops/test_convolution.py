@@ -53,6 +53,14 @@ def test_what_the_engine_cannot_do_is_left_to_xla(case):
   assert ENGINE not in str(jax.make_jaxpr(jax.grad(ours))(*operands))
 
 
+@pytest.mark.parametrize(("groups", "inputs"), [(1, 1), (6, 6), (6, 2)])
+def test_what_fits_no_image_is_refused_in_training_too(groups, inputs):
+  x, _ = _operands()
+  ours, _ = _pair(groups)
+  with pytest.raises((ValueError, TypeError)):
+    jax.grad(ours, (0, 1))(x, jnp.ones((3, 2, inputs, 6)))
+
+
 @pytest.mark.parametrize(("groups", "outputs"), [(1, 12), (2, 12), (6, 12), (6, 6)])
 def test_first_and_second_derivatives_are_those_of_xla(groups, outputs):
   ours, plain = _pair(groups)

@@ -23,7 +23,7 @@ struct Axis {
   }
 };
 
-// Outputs read inputs, or for the gradient of the input, inputs read outputs; `depth` channels each.
+// Outputs read inputs, or for the gradient of the input, inputs read outputs; of `depth` channels.
 inline Axis AxisOf(const FloatConv& conv, int axis, bool inputs_read, int64_t depth) {
   const Geometry& g = conv.geometry;
   const int64_t kernel = axis == 0 ? conv.kernel_height : conv.kernel_width;

@@ -135,6 +135,7 @@ void RunGather(const GatherProblem& p, const FloatKernels& kernels, Executor& ex
   const int64_t size = Ceil(Ceil(targets, wanted), kFloatPixels) * kFloatPixels;
   const int64_t taps = p.panels.taps;
   executor.Run(Ceil(targets, size), [&](int64_t task) {
+    const ExactFloats exact;
     const auto carve = [&](Carver carver, float** zeros, const float*** sources,
                            const float*** weights, int64_t** used) {
       *zeros = carver.Take<float>(p.panels.channels);
@@ -213,11 +214,11 @@ void DepthwiseKernelGradient(const FloatConv& conv, const float* x, const float*
     ValidRange(columns, kx, &left[static_cast<size_t>(kx)], &right[static_cast<size_t>(kx)]);
   }
   // A channel is one task's alone, so no two threads add to the same sum.
-  const int64_t lanes = kernels.vector_lanes;
-  const int64_t vectors = Ceil(channels, lanes);
+  const int64_t block = kFloatDepthwiseVectors * kernels.vector_lanes;
   const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
-  const int64_t size = std::max<int64_t>(1, Ceil(vectors, wanted)) * lanes;
+  const int64_t size = std::max<int64_t>(1, Ceil(Ceil(channels, block), wanted)) * block;
   executor.Run(Ceil(channels, size), [&](int64_t task) {
+    const ExactFloats exact;
     const int64_t first = task * size;
     FloatDepthwiseOuter t = {};
     t.lanes = std::min(size, channels - first);
@@ -275,6 +276,7 @@ void FloatKernelGradient(const FloatConv& conv, const float* x, const float* y_g
   const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
   const int64_t size = std::max<int64_t>(1, Ceil(pairs, wanted));
   executor.Run(Ceil(pairs, size), [&](int64_t task) {
+    const ExactFloats exact;
     for (int64_t image = 0; image < g.batch; image += images) {
       for (int64_t pair = task * size; pair < std::min(pairs, (task + 1) * size); ++pair) {
         const int64_t tap = pair / groups, c = pair % groups * kFloatChannels;

@@ -11,6 +11,7 @@ namespace hetjax {
 constexpr int kFloatPixels = 6;    // of a tile of sums over taps and channels
 constexpr int kFloatChannels = 6;  // of a tile of sums over pixels
 constexpr int kFloatVectors = 2;   // of lanes, at most, of any tile
+constexpr int kFloatDepthwiseVectors = 4;  // whose sums over pixels do not wait for each other
 
 // out[i][n] = sum over taps and channels of sources[tap][i][c] * weights[tap][c][n]
 struct FloatGather {
@@ -55,7 +56,7 @@ struct FloatQuantizerRows {
   float inv_scale, factor;
   const float* sigma;  // [channels]
   float* x_gradient;
-  float* sigma_sums;   // [channels], null if rounded
+  float* sigma_sums;   // [channels], left alone if rounded
   float* scale_sums;   // [channels]
 };
 

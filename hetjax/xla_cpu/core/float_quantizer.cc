@@ -11,6 +11,8 @@ namespace {
 
 // Values that a task runs over: so many that it is worth a task, so few that sums stay accurate.
 constexpr int64_t kTaskValues = 1 << 16;
+// And rows, of which a task's sums take two.
+constexpr int64_t kTaskRows = 32;
 
 }  // namespace
 
@@ -25,11 +27,12 @@ void FloatQuantizerGradient(const FloatQuantizer& q, float* x_gradient, float* s
   std::fill_n(inv_scale_gradient, q.channels, 0.0f);
   if (q.rows == 0 || q.channels == 0) return;
   const FloatKernels& kernels = ActiveFloatKernels();
-  const int64_t size = std::max<int64_t>(1, kTaskValues / q.channels);
+  const int64_t size = std::max(kTaskRows, kTaskValues / q.channels);
   const int64_t tasks = (q.rows + size - 1) / size;
   // [task][sigma's sums, scale's sums][channels]
   float* sums = reinterpret_cast<float*>(CallScratch(tasks * 2 * q.channels * 4));
   executor.Run(tasks, [&](int64_t task) {
+    const ExactFloats exact;
     const int64_t first = task * size, at = first * q.channels;
     float* own = sums + task * 2 * q.channels;
     std::fill_n(own, 2 * q.channels, 0.0f);

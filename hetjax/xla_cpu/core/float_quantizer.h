@@ -25,7 +25,7 @@ struct FloatQuantizer {
 
 // What hetjax.core.quantize defines: the gradient of x [rows][channels], of sigma [channels] (zeros
 // if rounded) and of inv_scale, per channel. Every sum is taken in an order that depends on the
-// shape alone.
+// shape and on the machine's instructions, not on the threads.
 void FloatQuantizerGradient(const FloatQuantizer& quantizer, float* x_gradient,
                             float* sigma_gradient, float* inv_scale_gradient, Executor& executor);
 
