@@ -1,7 +1,6 @@
 """Writes what a comparison found, seeds together: score, loss against float32, bits and size.
 
-Command: python -m experiments.summary --results experiments/results/fashion_mnist_vit \
-  --split test --markdown docs/results.md
+Command: python -m experiments.summary --results runs/compare/results --split valid
 
 Reads the trials' result files. With --markdown it also rewrites the table that the page marks with
 the results folder's name.

@@ -10,7 +10,7 @@ Command: python -m experiments.compare --config experiments/configs/fashion_mnis
 
 import ml_collections
 
-from experiments.configs import fashion_mnist
+from experiments.configs import compare_fashion_mnist
 from experiments.configs.compare_fashion_mnist import STEPS_PER_EPOCH
 
 FLOAT_BYTES = 1_892_024
@@ -18,17 +18,11 @@ FLOAT_BYTES = 1_892_024
 
 def get_config() -> ml_collections.ConfigDict:
   """The configuration; every field can be overridden by --config.FIELD=VALUE."""
-  config = fashion_mnist.get_config()
+  config = compare_fashion_mnist.get_config()
   config.model_config.widths = (24, 48, 192)
-  config.batch_size = 128
-  config.checkpoint_every = 2 * STEPS_PER_EPOCH
   # Float32 needs little time before bits are learned; few bits need much after it.
   for phase, epochs in (("train", 10), ("search", 4), ("finetune", 26)):
     config[phase].steps = epochs * STEPS_PER_EPOCH
-  config.search.learning_rate = 6e-3
-  config.search.precision_rate = 2e-2
-  config.finetune.learning_rate = config.finetune.scale_rate = 1e-2
-  config.splits = ("valid",)
   config.trials = tuple(
     trial | {"seed": seed}
     for seed in (0, 1, 2)

@@ -38,8 +38,7 @@ void FloatQuantizerGradient(const FloatQuantizer& q, float* x_gradient, float* s
     std::fill_n(own, 2 * q.channels, 0.0f);
     kernels.quantizer({std::min(size, q.rows - first), q.channels, q.is_signed, q.gradient + at,
                        q.x + at, q.noisy == nullptr ? nullptr : q.noisy + at, q.inv_scale,
-                       q.factor, q.sigma,
-                       x_gradient + at, own, own + q.channels});
+                       q.factor, q.sigma, x_gradient + at, own, own + q.channels});
   });
   for (int64_t task = 0; task < tasks; ++task) {
     const float* own = sums + task * 2 * q.channels;
