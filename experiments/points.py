@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from experiments.trial import FLOAT
 from hetjax.bench import plots
 from hetjax.report.results import read_rows
 
-LATENCY = "latency.json"
+LATENCY, ASSIGNMENT = "latency.json", "assignment.json"
+NOT_TRIALS = (LATENCY, ASSIGNMENT)
 AXES = {"file_bytes": "bytes of the file", "microseconds": "us for one example"}
 Row = Mapping[str, Any]
 
@@ -26,7 +27,8 @@ def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
   """
   measured = {row["name"]: row["microseconds"] for row in read_rows([folder / LATENCY])}
   found = []
-  for row in read_rows(path for path in sorted(folder.glob("*.json")) if path.name != LATENCY):
+  trials = (path for path in sorted(folder.glob("*.json")) if path.name not in NOT_TRIALS)
+  for row in read_rows(trials):
     score = row.get("perplexity", row["accuracy"]).get(split)
     if score is not None:
       time = {"microseconds": measured[row["name"]]} if row["name"] in measured else {}
@@ -36,19 +38,23 @@ def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
   return found
 
 
-def points(rows: Sequence[Row], axis: str) -> dict[str, list[tuple[float, float, float]]]:
+def points(
+  rows: Sequence[Row], axis: str, joined: Collection[str] = ()
+) -> dict[str, list[tuple[float, float, float]]]:
   """Points of every method: value on the axis, mean score over seeds, half their range.
 
   Trials that differ in their seed alone are one point; trials with a label are methods of their
-  own. The float32 network is left out, as are rows without a value.
+  own, but for labels in `joined`, which are points of the method's line. The float32 network is
+  left out, as are rows without a value.
   """
-  groups: dict[tuple[str, str], list[Row]] = {}
+  groups: dict[tuple[str, str, str], list[Row]] = {}
   for row in rows:
     if row["method"] != FLOAT and axis in row:
-      name = row["method"] + (f", {row['label']}" if row["label"] else "")
-      groups.setdefault((name, json.dumps(row["budget"])), []).append(row)
+      label = row["label"]
+      name = row["method"] + (f", {label}" if label and label not in joined else "")
+      groups.setdefault((name, label, json.dumps(row["budget"])), []).append(row)
   lines: dict[str, list[tuple[float, float, float]]] = {}
-  for (name, _), same in groups.items():
+  for (name, *_), same in groups.items():
     scores = [row["score"] for row in same]
     value = float(np.mean([row[axis] for row in same]))
     point = (value, float(np.mean(scores)), (max(scores) - min(scores)) / 2)
@@ -56,19 +62,21 @@ def points(rows: Sequence[Row], axis: str) -> dict[str, list[tuple[float, float,
   return {name: sorted(line) for name, line in sorted(lines.items())}
 
 
-def plot(path: str, rows: Sequence[Row], split: str) -> None:
+def plot(path: str, rows: Sequence[Row], split: str, joined: Collection[str] = ()) -> None:
   """Writes one panel for bytes and, where times were measured, one for time.
+
+  See `points` for `joined`.
 
   Raises:
     RuntimeError: matplotlib is not installed.
   """
-  axes = {axis: label for axis, label in AXES.items() if points(rows, axis)}
+  axes = {axis: label for axis, label in AXES.items() if points(rows, axis, joined)}
   figure = plots.require()(figsize=(6.5 * max(len(axes), 1), 4.5), layout="constrained")
   text = any("perplexity" in row for row in rows)
   floats = [row["score"] for row in rows if row["method"] == FLOAT]
   panels = figure.subplots(1, max(len(axes), 1), squeeze=False)[0]
   for panel, (axis, label) in zip(panels, axes.items(), strict=True):
-    for name, line in points(rows, axis).items():
+    for name, line in points(rows, axis, joined).items():
       x, y, spread = zip(*line, strict=True)
       panel.errorbar(x, y, yerr=spread, marker="o", markersize=4, capsize=2, label=name)
     if floats:

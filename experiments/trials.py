@@ -49,7 +49,7 @@ def run_trial(
     answers = {s: experiment.logits(variables, "float", s) for s in splits}
     return scoring.row(experiment, trial, answers, float32_bytes(variables))
   experiment = Experiment.create(recipe)
-  trained = _shared_start(experiment, workdir)
+  trained = shared_start(experiment, workdir)
   experiment = experiment.in_workdir(str(workdir / trial.name))
   if trial.method == QWIX:
     return scoring.qwix_row(experiment, trial, trained, splits)
@@ -57,7 +57,7 @@ def run_trial(
   return scoring.packed_row(experiment, trial, variables, workdir, splits)
 
 
-def _shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
+def shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
   """The float network that all trials with the same float phase start from.
 
   Whoever comes while another process trains it waits, and then finds it.

@@ -1,8 +1,9 @@
 """What each part of the recipe is worth: one change at a time, at equal epochs and mean bits.
 
 The question: three levels against two and one, channels against layers, granules held or not, noise
-on activations or not, distillation or not, scales learned or not. Trials are scored on validation
-images; `splits` gets "test" for the final table alone. Results hold the seconds of each trial.
+on activations or not, distillation or not, scales learned or not, weights decayed or not, a longer
+search. Twelve epochs, three seeds, since one says little. Trials are scored on validation images;
+`splits` gets "test" for the final table alone. Results hold the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/ablations.py \
   --workdir runs/ablations
 """
@@ -10,10 +11,11 @@ Command: python -m experiments.compare --config experiments/configs/ablations.py
 import ml_collections
 
 from experiments.configs import compare_fashion_mnist
+from experiments.configs.compare_fashion_mnist import STEPS_PER_EPOCH
 
 LIMIT = 2.1  # levels 2 and 4, with first and last layer at 8 bits, cannot have 2.0
-TARGET = "cpu_avx2_zen2"
-GRANULES = {1: 4, 2: 2, 4: 2, 8: 1}  # of the target
+TARGET = "cpu_avx2_zen3"
+GRANULES = {1: 64, 2: 16, 4: 1, 8: 1}  # of the target
 DISTILLATION = {"weight": 0.5, "temperature": 2.0}
 # Label -> changed fields.
 CHANGES = {
@@ -32,6 +34,8 @@ CHANGES = {
     "finetune.distillation": DISTILLATION,
   },
   "fixed_scales": {"search.scale_rate": 0.0, "finetune.scale_rate": 0.0},
+  "decay": {"search.weight_decay": 1e-4, "finetune.weight_decay": 1e-4},
+  "long_search": {"search.steps": 4 * STEPS_PER_EPOCH, "finetune.steps": 4 * STEPS_PER_EPOCH},
   "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},
 }
 
@@ -39,7 +43,10 @@ CHANGES = {
 def get_config() -> ml_collections.ConfigDict:
   """The configuration; every field can be overridden by --config.FIELD=VALUE."""
   config = compare_fashion_mnist.get_config()
-  config.trials = (
+  for phase, epochs in (("train", 4), ("search", 2), ("finetune", 6)):
+    config[phase].steps = epochs * STEPS_PER_EPOCH
+  trials = (
+    {"method": "float32"},
     {"method": "heterogeneous", "limit": LIMIT},
     {"method": "layerwise", "limit": LIMIT},
     {"method": "uniform"},
@@ -53,4 +60,5 @@ def get_config() -> ml_collections.ConfigDict:
       for label, options in CHANGES.items()
     ),
   )
+  config.trials = tuple(trial | {"seed": seed} for seed in (0, 1, 2) for trial in trials)
   return config

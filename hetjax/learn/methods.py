@@ -35,34 +35,56 @@ def granules_of(recipe: Recipe) -> dict[int, int] | None:
   return {level.bits: level.granule for level in recipe.target.levels}
 
 
-def _searched(
-  experiment: Experiment, trained: Variables, granularity: str, prefix: str = ""
-) -> Variables:
-  """Phases are named with a method's prefix: their checkpoints must not pass for one another's."""
-  recipe, run = experiment.recipe, experiment.run
+# Phases are named with a method's prefix: their checkpoints must not pass for one another's.
+PREFIXES: Mapping[str, str] = MappingProxyType({"heterogeneous": "", "layerwise": "layerwise-"})
+"""Methods that learn bits -> what the names of their phases begin with."""
+
+
+def search_levels(
+  method: str, experiment: Experiment, trained: Variables
+) -> tuple[Variables, Assignment]:
+  """What a method that learns bits has before it is finetuned.
+
+  Args:
+    method: One of `PREFIXES`.
+    experiment: Its budget's overhead measured.
+    trained: The float network's variables.
+
+  Returns:
+    Variables at the end of the search, and the levels that their learned bits are given.
+  """
+  recipe, by_layer = experiment.recipe, method == "layerwise"
   search = dataclasses.replace(
-    recipe.search, name=prefix + recipe.search.name, granularity=granularity
+    recipe.search,
+    name=PREFIXES[method] + recipe.search.name,
+    granularity="layer" if by_layer else "channel",
   )
-  finetune = dataclasses.replace(recipe.finetune, name=prefix + recipe.finetune.name)
-  searched = phases.search(run, search, trained).variables
+  searched = phases.search(experiment.run, search, trained).variables
   assignment = phases.assign_levels(
-    run,
+    experiment.run,
     searched,
     recipe.budget,
     granules=granules_of(recipe),
-    whole_layers=granularity == "layer",
+    whole_layers=by_layer,
   )
-  return phases.finetune(run, finetune, searched, assignment, trained).variables
+  return searched, assignment
+
+
+def _learned(method: str, experiment: Experiment, trained: Variables) -> Variables:
+  searched, assignment = search_levels(method, experiment, trained)
+  finetune = experiment.recipe.finetune
+  finetune = dataclasses.replace(finetune, name=PREFIXES[method] + finetune.name)
+  return phases.finetune(experiment.run, finetune, searched, assignment, trained).variables
 
 
 def heterogeneous(experiment: Experiment, trained: Variables) -> Variables:
   """Bits learned per input channel: search, assignment, finetuning."""
-  return _searched(experiment, trained, "channel")
+  return _learned("heterogeneous", experiment, trained)
 
 
 def layerwise(experiment: Experiment, trained: Variables) -> Variables:
   """Bits learned per layer, otherwise as `heterogeneous`."""
-  return _searched(experiment, trained, "layer", "layerwise-")
+  return _learned("layerwise", experiment, trained)
 
 
 def _finetuned(

@@ -131,6 +131,14 @@ def assign_levels(
   return assignment
 
 
+def at_levels(run: Run, trained: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
+  """Variables at fixed levels: scales refitted to them, batch norms re-estimated."""
+  free = {k: v for k, v in trained.items() if k != "precision"}
+  free["assignment"] = assignment_collection(assignment, run.specs)
+  fitted = calibrate(run.model, free, run.example(), run.specs)
+  return reestimate_batch_stats(run.model, fitted, run.batches, "quantized")
+
+
 def finetune(
   run: Run,
   phase: PhaseConfig,
@@ -138,9 +146,7 @@ def finetune(
   assignment: Assignment,
   teacher: Mapping[str, Any] | None = None,
 ) -> TrainState:
-  """Straight-through training at fixed levels.
-
-  Scales are refitted to the levels and batch norms re-estimated before the first step.
+  """Straight-through training at fixed levels, from `at_levels`.
 
   Args:
     run: The run.
@@ -149,11 +155,4 @@ def finetune(
     assignment: The levels.
     teacher: Variables of the float network, if the phase distils.
   """
-
-  def start():
-    free = {k: v for k, v in trained.items() if k != "precision"}
-    free["assignment"] = assignment_collection(assignment, run.specs)
-    fitted = calibrate(run.model, free, run.example(), run.specs)
-    return reestimate_batch_stats(run.model, fitted, run.batches, "quantized")
-
-  return run.train(phase, start, teacher)
+  return run.train(phase, lambda: at_levels(run, trained, assignment), teacher)

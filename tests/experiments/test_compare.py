@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import compare, trials
+from experiments import assigned, compare, trials
 from hetjax.hardware import load_target
 from hetjax.learn import methods
 from hetjax.learn.recipe import Experiment
@@ -63,17 +63,35 @@ def test_methods_keep_the_budget_and_layerwise_gives_a_layer_one_level(compared)
   assert any(len(counts) > 1 for counts in rows["random"]["channels"].values())
 
 
+@pytest.mark.parametrize("method", ["heterogeneous", "layerwise"])
+def test_an_assignment_is_judged_from_checkpoints_without_training(compared, config, method):
+  folder, wanted, rows = compared
+  (trial,) = (t for t in wanted if t.method == method)
+  recipe = trials.recipe_of(trials.configured(config, trial))
+  before = {p: p.stat().st_mtime_ns for p in folder.glob("*/checkpoints/*/*/*")}
+  row = assigned.assignment_row(recipe, trial, folder, 12.5, "valid")
+  assert before == {p: p.stat().st_mtime_ns for p in folder.glob("*/checkpoints/*/*/*")}
+  report = json.loads((folder / trial.name / "assignment.json").read_text())
+  assert row["learned"] == pytest.approx(report["learned_mean_bits_params"], rel=1e-5)
+  assert row["off"] == pytest.approx(100 * (row["learned"] / 3.5 - 1))
+  assert row["assigned"] == pytest.approx(rows[method]["mean_bits"]) and row["assigned"] <= 3.5
+  assert row["rms_change"] == report["rms_change"] > 0
+  assert row["finetuned"] == 12.5 and all(0 <= row[k] <= 100 for k in ("noisy", "levels"))
+  with pytest.raises(FileNotFoundError, match="must hold checkpoints of the finished search"):
+    assigned.assignment_row(recipe, dataclasses.replace(trial, seed=1), folder, None, "valid")
+
+
 def test_trials_share_a_float_network_unless_it_is_configured_otherwise(compared, config):
   folder, _, _ = compared
   assert len(list(folder.glob("start-seed0-*"))) == 1
   experiment = Experiment.create(trials.recipe_of(config), quiet=True)
   before = {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
-  trials._shared_start(experiment, folder)
+  trials.shared_start(experiment, folder)
   assert before == {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
   longer = trials.configured(
     config, trials.Trial("random", options=(("train.steps", 3),), label="x")
   )
-  trials._shared_start(Experiment.create(trials.recipe_of(longer), quiet=True), folder)
+  trials.shared_start(Experiment.create(trials.recipe_of(longer), quiet=True), folder)
   assert len(list(folder.glob("start-seed0-*"))) == 2
 
 

@@ -20,6 +20,7 @@ from experiments.configs import (
   fashion_mnist_resnet20,
   fashion_mnist_vit,
   foldoc_language_model,
+  latency_and_bytes,
 )
 from experiments.trial import FLOAT, QWIX, Trial, configured
 from hetjax import models
@@ -119,6 +120,7 @@ def test_the_mix_leaves_pinned_layers_out():
     fashion_mnist_resnet20,
     fashion_mnist_vit,
     foldoc_language_model,
+    latency_and_bytes,
   ],
   ids=lambda m: m.__name__,
 )
@@ -147,3 +149,13 @@ def test_ablations_change_what_their_labels_say():
   assert recipes["undamped"].budget.damping == 0 < recipes["distilled"].budget.damping
   assert granules_of(recipes["granules"]) == ablations.GRANULES
   assert recipes["granules"].search.regularizers[0].name == "granule"
+
+
+def test_one_of_two_networks_of_equal_bytes_is_charged_for_its_cycles():
+  config = latency_and_bytes.get_config().to_dict()
+  del config["splits"]
+  _, lean, fast = (recipe_of(configured(config, Trial(**dict(t)))) for t in config.pop("trials"))
+  assert lean.budget == fast.budget and lean.search.regularizers == ()
+  (charge,) = fast.search.regularizers
+  assert charge.name == "target_cycles"
+  assert charge.kwargs["target"] == load_target(latency_and_bytes.MACHINE)

@@ -48,6 +48,7 @@ def folder(tmp_path):
     (tmp_path / f"{row['name']}.json").write_text(json.dumps({"rows": [row]}))
   times = [{"name": "heterogeneous2.00", "microseconds": 7.0}, {"name": "XLA", "microseconds": 9.0}]
   (tmp_path / "latency.json").write_text(json.dumps({"rows": times}))
+  (tmp_path / "assignment.json").write_text(json.dumps({"rows": [{"name": "heterogeneous2.00"}]}))
   return tmp_path
 
 
@@ -60,6 +61,8 @@ def test_seeds_are_one_point_and_labels_are_methods(folder):
     "uniform, kd": [(101.0, 91.5, 0.0)],
   }
   assert points.points(rows, "microseconds") == {"heterogeneous": [(7.0, 92.0, 0.0)]}
+  joined = points.points(rows, "file_bytes", ("kd",))
+  assert joined["uniform"] == [(101.0, 91.0, 0.0), (101.0, 91.5, 0.0)] and len(joined) == 2
   with pytest.raises(ValueError, match="must hold trials scored on 'valid'"):
     points.trial_rows(folder, "valid")
   (folder / "other.json").write_text(json.dumps({"provenance": {}}))

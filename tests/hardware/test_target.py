@@ -11,14 +11,20 @@ GOOD = json.loads(load_target("cpu_avx512_generic").to_json())
 
 
 def test_shipped_targets():
-  assert target_names() == ["bits_only", "cpu_avx2_zen2", "cpu_avx512_generic"]
+  assert target_names() == [
+    "bits_only",
+    "cpu_avx2_zen2",
+    "cpu_avx2_zen3",
+    "cpu_avx512_generic",
+  ]
   for name in target_names():
     target = load_target(name)
     assert target.name == name and [v.bits for v in target.levels] == [1, 2, 4, 8]
 
 
-def test_the_measured_cpu_states_a_small_error():
-  target = load_target("cpu_avx2_zen2")
+@pytest.mark.parametrize("name", ["cpu_avx2_zen2", "cpu_avx2_zen3"])
+def test_a_measured_cpu_states_a_small_error(name):
+  target = load_target(name)
   error = re.search(r"mean absolute error ([\d.]+) % on (\d+) mixed layers", target.provenance)
   assert float(error[1]) <= 12 and int(error[2]) >= 50
   assert "measured by hetjax at commit" in target.provenance and "avx2" in target.description
