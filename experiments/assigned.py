@@ -71,7 +71,7 @@ def assignment_row(
   noise = {"noise": jax.random.key(recipe.seed)}
   apply = jax.jit(functools.partial(run.model.apply, mode=recipe.search.mode, rngs=noise))
   noisy = map_batches(functools.partial(apply, searched), experiment.dataset.inputs(split))
-  levels = phases.at_levels(run, searched, assignment)
+  levels = phases.at_levels(run, recipe.finetune, searched, assignment)
   return {
     "name": trial.name,
     "limit": budget.limit,

@@ -15,6 +15,7 @@ from typing import Any
 from experiments import scoring
 from experiments.trial import FLOAT, QWIX, Trial, configured
 from hetjax.learn import methods
+from hetjax.learn.checkpoint import differences
 from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.nn.packing import float_variables
 from hetjax.pack import float32_bytes
@@ -64,7 +65,7 @@ def shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
   """
   recipe = experiment.recipe
   shared = ("data", "data_options", "model", "model_config", "batch_size", "seed")
-  settings = plain(dataclasses.asdict(recipe.train) | {k: getattr(recipe, k) for k in shared})
+  settings = plain(recipe.train) | plain({k: getattr(recipe, k) for k in shared})
   settings["dataset"] = experiment.dataset.name
   digest = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
   folder = workdir / f"start-seed{recipe.seed}-{digest:08x}"
@@ -89,9 +90,10 @@ def result(config: Mapping[str, Any], trial: Trial, results: Path) -> dict[str, 
     recipe, (row,) = record["recipe"], record["rows"]
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} is not the result of a trial: {error!r}") from error
-  if recipe != _recorded(configured(config, trial)):
+  if changed := differences(recipe, _recorded(configured(config, trial))):
     raise ValueError(
-      f"{path} was made with another configuration; choose another folder, or delete the file"
+      f"{path} was made with another configuration; choose another folder, or delete the file: "
+      + "; ".join(changed)
     )
   return row
 

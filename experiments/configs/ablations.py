@@ -1,9 +1,10 @@
 """What each part of the recipe is worth: one change at a time, at equal epochs and mean bits.
 
 The question: three levels against two and one, channels against layers, granules held or not, noise
-on activations or not, distillation or not, scales learned or not, weights decayed or not, a longer
-search. Twelve epochs, three seeds, since one says little. Trials are scored on validation images;
-`splits` gets "test" for the final table alone. Results hold the seconds of each trial.
+on activations or not, distillation or not, scales learned or not, weights decayed or not, batch
+norms re-estimated or not; freezing, a longer search, noise that comes at once or late. Twelve
+epochs, three seeds, since one says little. Trials are scored on validation images; `splits` gets
+"test" for the final table alone. Results hold the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/ablations.py \
   --workdir runs/ablations
 """
@@ -36,6 +37,10 @@ CHANGES = {
   "fixed_scales": {"search.scale_rate": 0.0, "finetune.scale_rate": 0.0},
   "decay": {"search.weight_decay": 1e-4, "finetune.weight_decay": 1e-4},
   "long_search": {"search.steps": 4 * STEPS_PER_EPOCH, "finetune.steps": 4 * STEPS_PER_EPOCH},
+  "frozen": {"search.freeze_fraction": 0.4},
+  "stale_norms": {"finetune.norm_batches": 0},
+  "noise_at_once": {"budget.ramp_fraction": 0.0},
+  "noise_late": {"budget.ramp_fraction": 0.9},
   "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},
 }
 

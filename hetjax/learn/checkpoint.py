@@ -85,11 +85,16 @@ def _stored(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def differences(saved: Any, now: Any, path: str = "") -> list[str]:
-  """Fields in which two JSON values differ, as `path: saved ..., now ...`."""
+  """Fields in which two JSON values differ, as `path: saved ..., now ...`.
+
+  A field that is null does not differ from one that is not there: options added later are null.
+  """
   if isinstance(saved, dict) and isinstance(now, dict):
     found = []
     for key in sorted(set(saved) | set(now)):
       below = f"{path}.{key}" if path else key
+      if saved.get(key) is None and now.get(key) is None:
+        continue
       found += differences(saved.get(key, _MISSING), now.get(key, _MISSING), below)
     return found
   if saved == now and isinstance(saved, bool) == isinstance(now, bool):

@@ -151,7 +151,7 @@ def reestimate_batch_stats(
   variables: Mapping[str, Any],
   batches: Batches | TextBatches,
   mode: str,
-  steps: int = 50,
+  steps: int,
 ) -> dict[str, Any]:
   """Variables whose batch norms have seen `steps` batches of training data in `mode`.
 

@@ -27,6 +27,7 @@ from hetjax.learn.step import PhaseConfig, TrainState, initial_state
 from hetjax.nn.packing import assignment_collection
 
 CALIBRATION_STEP = 0  # calibration reads the first training batch
+NORM_BATCHES = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +132,15 @@ def assign_levels(
   return assignment
 
 
-def at_levels(run: Run, trained: Mapping[str, Any], assignment: Assignment) -> dict[str, Any]:
-  """Variables at fixed levels: scales refitted to them, batch norms re-estimated."""
+def at_levels(
+  run: Run, phase: PhaseConfig, trained: Mapping[str, Any], assignment: Assignment
+) -> dict[str, Any]:
+  """Variables that finetuning starts from: scales refitted to levels, batch norms re-estimated."""
   free = {k: v for k, v in trained.items() if k != "precision"}
   free["assignment"] = assignment_collection(assignment, run.specs)
   fitted = calibrate(run.model, free, run.example(), run.specs)
-  return reestimate_batch_stats(run.model, fitted, run.batches, "quantized")
+  batches = NORM_BATCHES if phase.norm_batches is None else phase.norm_batches
+  return reestimate_batch_stats(run.model, fitted, run.batches, phase.mode, batches)
 
 
 def finetune(
@@ -155,4 +159,4 @@ def finetune(
     assignment: The levels.
     teacher: Variables of the float network, if the phase distils.
   """
-  return run.train(phase, lambda: at_levels(run, trained, assignment), teacher)
+  return run.train(phase, lambda: at_levels(run, phase, trained, assignment), teacher)

@@ -23,6 +23,13 @@ from hetjax.learn.regularizers import RegularizerConfig
 from hetjax.learn.step import PhaseConfig
 from hetjax.nn.quantized import NOISE_MODES
 
+# Fields of a phase besides steps and those of its optimizer.
+_OPTIONS = {
+  "float": ("label_smoothing", "distillation"),
+  "search": ("label_smoothing", "distillation", "freeze_fraction"),
+  "finetune": ("label_smoothing", "distillation", "norm_batches"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -123,7 +130,7 @@ def _check_fields(what: str, have: Mapping[str, Any], known: Mapping[str, bool])
 def _phase(name: str, mode: str, fields: Mapping[str, Any], **more: Any) -> PhaseConfig:
   fields = dict(fields)
   known = dict.fromkeys((f.name for f in dataclasses.fields(OptimizerConfig)), False)
-  optional = {"label_smoothing": False, "distillation": False}
+  optional = dict.fromkeys(_OPTIONS[name], False)
   _check_fields(f"phase {name!r}", fields, known | {"steps": True} | optional)
   own = {k: fields.pop(k) for k in ("steps", *optional) if k in fields}
   if own.get("distillation") is not None:
@@ -210,9 +217,13 @@ def _settings(recipe: Recipe, dataset: Dataset | TextDataset) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-  """Configuration as JSON values; what JSON does not know is told by its text."""
+  """Configuration as JSON values; what JSON does not know is told by its text.
+
+  Fields of dataclasses that are None are left out, so that options added later change no record.
+  """
   if dataclasses.is_dataclass(value):
-    return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {name: plain(field) for name, field in fields.items() if field is not None}
   if isinstance(value, Mapping):
     return {str(k): plain(v) for k, v in value.items()}
   if isinstance(value, list | tuple):

@@ -210,6 +210,16 @@ def test_what_cannot_be_saved_is_refused(tmp_path):
     Checkpointer(tmp_path, CONFIG, keep=0)
 
 
+def test_a_field_of_no_value_is_as_one_that_is_not_there():
+  assert differences({"a": 1}, {"a": 1, "b": None, "c": {"d": None}}) == [
+    "c: saved '(absent)', now {'d': None}"
+  ]
+  assert (
+    differences({"a": {"b": None}}, {"a": {}}) == differences({"a": {}}, {"a": {"b": None}}) == []
+  )
+  assert differences({"a": None}, {"a": 0}) == ["a: saved None, now 0"]
+
+
 def test_differences_tell_types_apart():
   assert differences({"a": 1}, {"a": 1.0}) == []
   assert differences({"a": 1}, {"a": True}) == ["a: saved 1, now True"]

@@ -120,7 +120,7 @@ def test_batch_stats_become_those_of_the_mode():
   assert np.all(np.abs(mean - np.mean(y, (0, 1, 2))) < 0.25 * spread)
   assert new["params"] is variables["params"]
   without = {"params": variables["params"]}
-  assert loop.reestimate_batch_stats(exp.run.model, without, exp.run.batches, "float") == without
+  assert loop.reestimate_batch_stats(exp.run.model, without, exp.run.batches, "float", 1) == without
 
 
 def test_settings_are_json():

@@ -14,6 +14,8 @@ from hetjax.learn.regularizers import RegularizerConfig
 from hetjax.learn.step import PhaseConfig, bits_penalty, initial_state, make_train_step
 from tests.shared import tiny
 
+KEY = jax.random.key(0, impl="rbg")
+
 
 def test_phases_that_cannot_be_are_refused():
   with pytest.raises(ValueError, match="steps of phase 'search' must be positive, got 0"):
@@ -21,6 +23,12 @@ def test_phases_that_cannot_be_are_refused():
   budget = Budget("mean_bits_params", 2.0)
   with pytest.raises(ValueError, match="'finetune' learns no bits"):
     PhaseConfig("finetune", "quantized", 1, budget=budget)
+  with pytest.raises(ValueError, match="'finetune' learns no bits: freeze_fraction needs a noise"):
+    PhaseConfig("finetune", "quantized", 1, freeze_fraction=0.5)
+  with pytest.raises(ValueError, match=r"freeze_fraction must be in \(0, 1\], got 0"):
+    PhaseConfig("search", "noise", 1, freeze_fraction=0.0)
+  with pytest.raises(ValueError, match="norm_batches .* got 50 for mode 'noise'"):
+    PhaseConfig("search", "noise", 1, norm_batches=50)
   with pytest.raises(ValueError, match="'float' learns no bits"):
     PhaseConfig("float", "float", 1, regularizers=(RegularizerConfig("mean_bits_macs", 1.0),))
 
@@ -51,8 +59,26 @@ def test_initial_state_and_penalty_by_hand():
   assert float(logs["budget"]) == float(logs["bits_params"]) == pytest.approx(by_params)
 
 
+def test_a_search_that_freezes_ends_on_levels():
+  exp = tiny.shared()
+  optimizer = OptimizerConfig(2e-3, precision_rate=0.1, warmup_steps=1)
+  config = PhaseConfig("search", "noise", 4, optimizer, freeze_fraction=0.5)
+  state = jax.tree.map(
+    lambda leaf: jnp.array(leaf, copy=True),
+    initial_state(config, tiny.start_variables(exp), exp.run.specs),
+  )
+  step = make_train_step(exp.run.model, config, exp.run.specs)
+  apart = []
+  for index in range(4):
+    state, _ = step(state, exp.run.batches.batch(index), KEY)
+    bits = learned_bits(jax.device_get(state.precision), exp.run.specs)
+    free = [n for n, s in exp.run.specs.items() if s.pinned_bits is None]
+    levels = {n: np.asarray(exp.run.specs[n].palette.levels) for n in free}
+    apart.append(max(float(np.abs(bits[n][:, None] - levels[n]).min(1).max()) for n in free))
+  assert apart[0] > 0.1 and apart[-1] < 2e-3
+
+
 TARGET, STEPS = 3.6, 800
-KEY = jax.random.key(0, impl="rbg")
 
 
 @pytest.fixture(scope="module")
