@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.trial import Trial
-from experiments.trials import shared_start
+from experiments.trials import shared_start, start_of
 from hetjax.core.precision import learned_bits
 from hetjax.data import map_batches
 from hetjax.learn import budget as budgets
@@ -49,20 +49,23 @@ def assignment_row(
   Returns:
     A row for `COLUMNS`: the budgeted quantity at the end of the search and how far, in per cent, it
     is from the limit; at the levels; the change in bits, root mean square over weights; accuracy in
-    per cent under noise at learned bits, at the levels before any finetuning, and after it.
+    per cent under one draw of noise at learned bits, at the levels before any finetuning, and
+    after it.
 
   Raises:
-    FileNotFoundError: there are no checkpoints of the search.
+    FileNotFoundError: the last checkpoint of the float phase or of the search is not there.
+    ValueError: the method learns no bits.
   """
-  name = methods.PREFIXES[trial.method] + recipe.search.name
-  if not (folder := workdir / trial.name / "checkpoints" / name).is_dir():
-    raise FileNotFoundError(
-      f"{folder} must hold checkpoints of the finished search, does not exist"
-    )
+  search = methods.search_phase(trial.method, recipe)
   experiment = Experiment.create(recipe, quiet=True)
-  run = experiment.run
+  run, folder = experiment.run, workdir / trial.name
+  start = start_of(experiment, workdir)
+  for owner, phase in ((Path(start.workdir), recipe.train), (folder, search)):
+    last = owner / "checkpoints" / phase.name / str(phase.steps)
+    if not last.is_dir():
+      raise FileNotFoundError(f"{last}, the last checkpoint of a finished phase, does not exist")
   trained = shared_start(experiment, workdir)
-  experiment = measured(experiment.in_workdir(str(workdir / trial.name)), trained)
+  experiment = measured(experiment.in_workdir(str(folder)), trained)
   searched, assignment = methods.search_levels(trial.method, experiment, trained)
   learned = jax.device_get(learned_bits(searched["precision"], run.specs))
   budget = experiment.recipe.budget

@@ -5,7 +5,7 @@ Command: python -m experiments.assignment --config experiments/configs/compare_f
 
 Reads results and checkpoints of the trials of `experiments.compare` that learned bits and are done,
 scores the network before and after assignment, trains nothing, and writes `assignment.json` beside
-the results.
+the results, unless --only leaves trials out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import assigned, launch, points, trials
-from hetjax.learn.methods import PREFIXES
+from hetjax.learn.methods import GRANULARITIES
 from hetjax.learn.recipe import plain, recipe_of
 from hetjax.report import render, write_json
 
@@ -35,19 +35,25 @@ def main(argv):
   wanted = [trials.Trial(**dict(t)) for t in config.pop("trials")]
   workdir = Path(_WORKDIR.value)
   results = Path(_RESULTS.value) if _RESULTS.value else workdir / "results"
-  rows = []
+  rows, missing = [], []
   for trial in wanted:
-    if trial.method not in PREFIXES or _ONLY.value not in trial.name:
+    done = trials.result(config, trial, results)
+    if trial.method not in GRANULARITIES or _ONLY.value not in trial.name or done is None:
       continue
-    if (done := trials.result(config, trial, results)) is not None:
-      recipe = recipe_of(trials.configured(config, trial))
-      rows.append(
-        assigned.assignment_row(recipe, trial, workdir, done["accuracy"].get(split), split)
-      )
-  if not rows:
+    recipe = recipe_of(trials.configured(config, trial))
+    finetuned = done["accuracy"].get(split)
+    try:
+      rows.append(assigned.assignment_row(recipe, trial, workdir, finetuned, split))
+    except FileNotFoundError as error:
+      missing.append({"name": trial.name, "missing": str(error)})
+  if not rows and not missing:
     raise SystemExit(f"no finished trial of this configuration in {results} learned bits")
-  write_json(results / points.ASSIGNMENT, rows, split=split, config=plain(config))
+  if not _ONLY.value:
+    path = results / points.ASSIGNMENT
+    write_json(path, rows, split=split, missing=missing, config=plain(config))
   print(render(rows, assigned.COLUMNS))
+  for row in missing:
+    print(f"missing: {row['name']}: {row['missing']}")
 
 
 if __name__ == "__main__":

@@ -68,8 +68,12 @@ def plot(path: str, rows: Sequence[Row], split: str, joined: Collection[str] = (
   See `points` for `joined`.
 
   Raises:
+    ValueError: no row has a label that is to be joined.
     RuntimeError: matplotlib is not installed.
   """
+  if unknown := sorted(set(joined) - {row["label"] for row in rows}):
+    labels = sorted({row["label"] for row in rows} - {""})
+    raise ValueError(f"joined labels must be among {labels}, got {unknown}")
   axes = {axis: label for axis, label in AXES.items() if points(rows, axis, joined)}
   figure = plots.require()(figsize=(6.5 * max(len(axes), 1), 4.5), layout="constrained")
   text = any("perplexity" in row for row in rows)

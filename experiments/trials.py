@@ -16,6 +16,7 @@ from experiments import scoring
 from experiments.trial import FLOAT, QWIX, Trial, configured
 from hetjax.learn import methods
 from hetjax.learn.checkpoint import differences
+from hetjax.learn.phases import Run
 from hetjax.learn.recipe import Experiment, plain, recipe_of
 from hetjax.nn.packing import float_variables
 from hetjax.pack import float32_bytes
@@ -58,20 +59,25 @@ def run_trial(
   return scoring.packed_row(experiment, trial, variables, workdir, splits)
 
 
-def shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
-  """The float network that all trials with the same float phase start from.
-
-  Whoever comes while another process trains it waits, and then finds it.
-  """
+def start_of(experiment: Experiment, workdir: Path) -> Run:
+  """The run of the float network that all trials with the same float phase start from."""
   recipe = experiment.recipe
   shared = ("data", "data_options", "model", "model_config", "batch_size", "seed")
   settings = plain(recipe.train) | plain({k: getattr(recipe, k) for k in shared})
   settings["dataset"] = experiment.dataset.name
   digest = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
   folder = workdir / f"start-seed{recipe.seed}-{digest:08x}"
-  folder.mkdir(parents=True, exist_ok=True)
-  run = dataclasses.replace(experiment.run, workdir=str(folder), settings=settings)
-  with open(folder / "lock", "w") as lock:
+  return dataclasses.replace(experiment.run, workdir=str(folder), settings=settings)
+
+
+def shared_start(experiment: Experiment, workdir: Path) -> dict[str, Any]:
+  """The variables of `start_of`, trained if that was not done yet.
+
+  Whoever comes while another process trains it waits, and then finds it.
+  """
+  run = start_of(experiment, workdir)
+  Path(run.workdir).mkdir(parents=True, exist_ok=True)
+  with open(f"{run.workdir}/lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, by whatever end
     return dataclasses.replace(experiment, run=run).train_float()
 

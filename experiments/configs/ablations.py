@@ -2,7 +2,7 @@
 
 The question: three levels against two and one, channels against layers, granules held or not, noise
 on activations or not, distillation or not, scales learned or not, weights decayed or not, batch
-norms re-estimated or not; freezing, a longer search, noise that comes at once or late. Twelve
+norms re-estimated or not; freezing, a longer search, a limit that holds at once or late. Twelve
 epochs, three seeds, since one says little. Trials are scored on validation images; `splits` gets
 "test" for the final table alone. Results hold the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/ablations.py \
@@ -39,8 +39,8 @@ CHANGES = {
   "long_search": {"search.steps": 4 * STEPS_PER_EPOCH, "finetune.steps": 4 * STEPS_PER_EPOCH},
   "frozen": {"search.freeze_fraction": 0.4},
   "stale_norms": {"finetune.norm_batches": 0},
-  "noise_at_once": {"budget.ramp_fraction": 0.0},
-  "noise_late": {"budget.ramp_fraction": 0.9},
+  "limit_at_once": {"budget.ramp_fraction": 0.0},
+  "limit_late": {"budget.ramp_fraction": 0.8},
   "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},
 }
 

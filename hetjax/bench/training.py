@@ -19,7 +19,8 @@ from hetjax.core import Assignment
 from hetjax.learn.budget import Budget
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.optimizer import OptimizerConfig
-from hetjax.learn.step import PhaseConfig, initial_state, make_train_step
+from hetjax.learn.phase import PhaseConfig
+from hetjax.learn.step import initial_state, make_train_step
 from hetjax.nn.packing import assignment_collection
 from hetjax.report import Column
 

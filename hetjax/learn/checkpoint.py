@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 FORMAT = 1
 _MISSING = "(absent)"
+_ARGUMENTS = ("model_config", "data_options", "kwargs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,18 +85,20 @@ def _stored(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {k: v for k, v in leaves.items() if v.size}
 
 
-def differences(saved: Any, now: Any, path: str = "") -> list[str]:
+def differences(saved: Any, now: Any, path: str = "", strict: bool = False) -> list[str]:
   """Fields in which two JSON values differ, as `path: saved ..., now ...`.
 
   A field that is null does not differ from one that is not there: options added later are null.
+  Within `_ARGUMENTS`, whose defaults are their functions' own, it does, as it does if `strict`.
   """
   if isinstance(saved, dict) and isinstance(now, dict):
     found = []
     for key in sorted(set(saved) | set(now)):
       below = f"{path}.{key}" if path else key
-      if saved.get(key) is None and now.get(key) is None:
+      if not strict and saved.get(key) is None and now.get(key) is None:
         continue
-      found += differences(saved.get(key, _MISSING), now.get(key, _MISSING), below)
+      values = (tree.get(key, _MISSING) for tree in (saved, now))
+      found += differences(*values, below, strict or key in _ARGUMENTS)
     return found
   if saved == now and isinstance(saved, bool) == isinstance(now, bool):
     return []

@@ -1,57 +1,82 @@
 """Progressive freezing: towards the end of a search more and more channels come to rest on levels.
 
 After Zhou et al., Incremental Network Quantization (2017), with channels' precisions for weights:
-what is frozen already is what the rest of the network adapts to, so that assignment, which comes
-after the search, has little left to change.
+what rests already is what the rest of the network adapts to. Channels rest beside their level, in
+the order of what they had learned, since an assignment that has to leave the nearest levels for its
+budget asks for that order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from hetjax.core.layers import LayerSpecs
+from hetjax.core.layers import LayerSpec, LayerSpecs
 from hetjax.core.precision import bits_of_s, get_path, s_of_bits, set_path
 
-_LEAST_BITS = 1.001  # no finite s has exactly one bit
-
-
-def share_frozen(fraction_done: Float[Array, ""] | float, fraction: float) -> Float[Array, ""]:
-  """Part of a layer's channels that are frozen: 0 until the last `fraction`, then linearly to 1."""
-  return jnp.clip((fraction_done - (1.0 - fraction)) / fraction, 0.0, 1.0)
+_AT_REST = 0.01  # bits from a level within which a channel rests
+_LEAST = 1e-4  # above one bit, which no finite s has
 
 
 def freeze(
-  precision: Mapping[str, Any],
+  before: Mapping[str, Any],
+  after: Mapping[str, Any],
   specs: LayerSpecs,
-  fraction_done: Float[Array, ""] | float,
+  *,
+  steps_done: Int[Array, ""] | int,
+  steps: int,
   fraction: float,
 ) -> Mapping[str, Any]:
-  """Moves the channels nearest to a level of their palette onto it, `share_frozen` of each layer.
+  """Precisions after a step, of which those that rested before it have not moved, and more rest.
 
-  Channels at the same distance are frozen together. A channel on a level is the nearest, so what
-  was frozen stays so.
+  In the last `fraction` of the search a share of every layer's channels rests that grows linearly
+  from none to all: those nearest to a level of their palette. Channels equally near come to rest
+  together, once the share has room for them, so a layer that learns one precision rests as a whole.
 
   Args:
-    precision: The `precision` collection.
+    before: The `precision` collection before the optimizer's step.
+    after: The same after it.
     specs: The model's quantized layers.
-    fraction_done: Steps done over steps of the search.
-    fraction: Last part of the search in which channels are frozen, in (0, 1].
+    steps_done: Steps of the search, this one included.
+    steps: Of the whole search.
+    fraction: In (0, 1].
   """
-  share = share_frozen(fraction_done, fraction)
+  window = max(1, round(fraction * steps))
+  into = jnp.maximum(steps_done - (steps - window), 0)
   for name, spec in specs.items():
-    if spec.pinned_bits is not None:
-      continue
-    s = get_path(precision, name)["s"]
-    bits = bits_of_s(s)
-    levels = jnp.asarray(spec.palette.levels, jnp.float32)
-    distances = jnp.abs(bits[:, None] - levels)
-    nearest, distance = levels[jnp.argmin(distances, axis=1)], jnp.min(distances, axis=1)
-    nearer = jnp.searchsorted(jnp.sort(distance), distance)  # how many channels are nearer
-    rest = s_of_bits(jnp.maximum(nearest, _LEAST_BITS))
-    frozen = jnp.where(nearer < jnp.floor(share * spec.in_channels), rest, s)
-    precision = set_path(precision, name, {"s": frozen})
-  return precision
+    if spec.pinned_bits is None:
+      s = [get_path(tree, name)["s"] for tree in (before, after)]
+      # In integers: a rounded share would leave the last channel out.
+      rested = _rest(*s, spec, into * spec.in_channels // window, into > 0)
+      after = set_path(after, name, {"s": rested})
+  return after
+
+
+def _rest(
+  before: Float[Array, " c"],
+  after: Float[Array, " c"],
+  spec: LayerSpec,
+  count: Int[Array, ""],
+  begun: Bool[Array, ""],
+) -> Float[Array, " c"]:
+  nearest = _nearest(spec)
+  s = jnp.where(begun & (nearest(before)[1] <= _AT_REST), before, after)
+  level, distance = nearest(s)
+  order = jnp.where(distance <= _AT_REST, 0.0, distance)
+  near = jnp.searchsorted(jnp.sort(order), order, side="right") <= count
+  beside = level + 0.5 * _AT_REST * jnp.tanh(bits_of_s(s) - level)
+  moved = near & (distance > _AT_REST)
+  return jnp.where(moved, s_of_bits(jnp.maximum(beside, 1.0 + _LEAST)), s)
+
+
+def _nearest(spec: LayerSpec) -> Callable[[Array], tuple[Array, Array]]:
+  levels = jnp.asarray(spec.palette.levels, jnp.float32)
+
+  def nearest(s):
+    distances = jnp.abs(bits_of_s(s)[:, None] - levels)
+    return levels[jnp.argmin(distances, axis=1)], jnp.min(distances, axis=1)
+
+  return nearest

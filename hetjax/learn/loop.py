@@ -21,7 +21,8 @@ from hetjax.core.layers import LayerSpecs
 from hetjax.data import Batches, TextBatches, map_batches
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.metrics import MetricsWriter, Progress
-from hetjax.learn.step import PhaseConfig, TrainState, make_train_step
+from hetjax.learn.phase import PhaseConfig
+from hetjax.learn.step import TrainState, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)

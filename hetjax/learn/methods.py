@@ -21,6 +21,7 @@ from hetjax.core.precision import get_path
 from hetjax.learn import baselines, phases
 from hetjax.learn.assign import assign
 from hetjax.learn.overhead import measured
+from hetjax.learn.phase import PhaseConfig
 from hetjax.learn.prices import prices_of
 from hetjax.learn.recipe import Experiment, Recipe
 
@@ -35,9 +36,27 @@ def granules_of(recipe: Recipe) -> dict[int, int] | None:
   return {level.bits: level.granule for level in recipe.target.levels}
 
 
-# Phases are named with a method's prefix: their checkpoints must not pass for one another's.
-PREFIXES: Mapping[str, str] = MappingProxyType({"heterogeneous": "", "layerwise": "layerwise-"})
-"""Methods that learn bits -> what the names of their phases begin with."""
+GRANULARITIES: Mapping[str, str] = MappingProxyType(
+  {"heterogeneous": "channel", "layerwise": "layer"}
+)
+"""Methods that learn bits -> for what each bit is learned, see `PhaseConfig.granularity`."""
+
+
+def search_phase(method: str, recipe: Recipe) -> PhaseConfig:
+  """The search of a method that learns bits.
+
+  Raises:
+    ValueError: the method is not one of `GRANULARITIES`.
+  """
+  if method not in GRANULARITIES:
+    raise ValueError(f"method must be one of {sorted(GRANULARITIES)}, got {method!r}")
+  name = _prefix(method) + recipe.search.name
+  return dataclasses.replace(recipe.search, name=name, granularity=GRANULARITIES[method])
+
+
+def _prefix(method: str) -> str:
+  """Of phases' names: checkpoints of one method must not pass for another's."""
+  return "" if method == "heterogeneous" else f"{method}-"
 
 
 def search_levels(
@@ -46,26 +65,25 @@ def search_levels(
   """What a method that learns bits has before it is finetuned.
 
   Args:
-    method: One of `PREFIXES`.
+    method: One of `GRANULARITIES`.
     experiment: Its budget's overhead measured.
     trained: The float network's variables.
 
   Returns:
     Variables at the end of the search, and the levels that their learned bits are given.
+
+  Raises:
+    ValueError: the method learns no bits.
   """
-  recipe, by_layer = experiment.recipe, method == "layerwise"
-  search = dataclasses.replace(
-    recipe.search,
-    name=PREFIXES[method] + recipe.search.name,
-    granularity="layer" if by_layer else "channel",
-  )
+  recipe = experiment.recipe
+  search = search_phase(method, recipe)
   searched = phases.search(experiment.run, search, trained).variables
   assignment = phases.assign_levels(
     experiment.run,
     searched,
     recipe.budget,
     granules=granules_of(recipe),
-    whole_layers=by_layer,
+    whole_layers=search.granularity == "layer",
   )
   return searched, assignment
 
@@ -73,7 +91,7 @@ def search_levels(
 def _learned(method: str, experiment: Experiment, trained: Variables) -> Variables:
   searched, assignment = search_levels(method, experiment, trained)
   finetune = experiment.recipe.finetune
-  finetune = dataclasses.replace(finetune, name=PREFIXES[method] + finetune.name)
+  finetune = dataclasses.replace(finetune, name=_prefix(method) + finetune.name)
   return phases.finetune(experiment.run, finetune, searched, assignment, trained).variables
 
 
@@ -88,13 +106,13 @@ def layerwise(experiment: Experiment, trained: Variables) -> Variables:
 
 
 def _finetuned(
-  experiment: Experiment, trained: Variables, assignment: Assignment, prefix: str
+  method: str, experiment: Experiment, trained: Variables, assignment: Assignment
 ) -> Variables:
   """Straight-through training for as many steps as search and finetuning take together."""
   recipe = experiment.recipe
   phase = dataclasses.replace(
     recipe.finetune,
-    name=prefix + recipe.finetune.name,
+    name=_prefix(method) + recipe.finetune.name,
     steps=recipe.search.steps + recipe.finetune.steps,
   )
   return phases.finetune(experiment.run, phase, trained, assignment, trained).variables
@@ -102,7 +120,7 @@ def _finetuned(
 
 def uniform(experiment: Experiment, trained: Variables) -> Variables:
   """One level for all layers that are not pinned, see `uniform_assignment`."""
-  return _finetuned(experiment, trained, uniform_assignment(experiment), "uniform-")
+  return _finetuned("uniform", experiment, trained, uniform_assignment(experiment))
 
 
 def uniform_assignment(experiment: Experiment) -> Assignment:
@@ -136,7 +154,7 @@ def random(experiment: Experiment, trained: Variables) -> Variables:
   assignment = baselines.assign_random(
     experiment.run.specs, recipe.budget, recipe.seed, granules=granules_of(recipe)
   )
-  return _finetuned(experiment, trained, assignment, "random-")
+  return _finetuned("random", experiment, trained, assignment)
 
 
 def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
@@ -147,7 +165,7 @@ def weight_rms(experiment: Experiment, trained: Variables) -> Variables:
   assignment = baselines.assign_by_weight_rms(
     kernels, specs, recipe.budget, granules=granules_of(recipe)
   )
-  return _finetuned(experiment, trained, assignment, "weight_rms-")
+  return _finetuned("weight_rms", experiment, trained, assignment)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

@@ -22,8 +22,9 @@ from hetjax.learn.budget import Budget
 from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
+from hetjax.learn.phase import PhaseConfig
 from hetjax.learn.spend import spend_budget
-from hetjax.learn.step import PhaseConfig, TrainState, initial_state
+from hetjax.learn.step import TrainState, initial_state
 from hetjax.nn.packing import assignment_collection
 
 CALIBRATION_STEP = 0  # calibration reads the first training batch

@@ -19,8 +19,8 @@ from hetjax.learn.budget import Budget
 from hetjax.learn.distillation import Distillation
 from hetjax.learn.loop import LoopConfig
 from hetjax.learn.optimizer import OptimizerConfig
+from hetjax.learn.phase import PhaseConfig
 from hetjax.learn.regularizers import RegularizerConfig
-from hetjax.learn.step import PhaseConfig
 from hetjax.nn.quantized import NOISE_MODES
 
 # Fields of a phase besides steps and those of its optimizer.

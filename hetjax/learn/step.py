@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,71 +16,10 @@ from hetjax.core.layers import LayerSpecs
 from hetjax.core.precision import learned_bits, mean_bits
 from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
-from hetjax.learn.distillation import Distillation, distilled_loss, teacher_logits
+from hetjax.learn.distillation import distilled_loss, teacher_logits
 from hetjax.learn.freezing import freeze
-from hetjax.learn.optimizer import OptimizerConfig, make_optimizer
-from hetjax.nn.quantized import MODES, NOISE_MODES
-
-
-@dataclasses.dataclass(frozen=True)
-class PhaseConfig:
-  """One phase of training.
-
-  Attributes:
-    name: "float", "search" or "finetune"; names its checkpoints and metrics.
-    mode: Mode of the layers, see `nn.quantized`.
-    steps: Optimizer steps.
-    optimizer: Learning rates.
-    label_smoothing: Of the cross-entropy.
-    regularizers: Penalties on the learned bits (search only), summed by name with their weights.
-    budget: Budget held by an adaptive multiplier (search only), or None.
-    distillation: What a teacher adds to the loss, or None.
-    granularity: "channel", or "layer" to learn one precision for all channels of a layer (search
-      only).
-    freeze_fraction: Last part of the search in which channels come to rest on levels, see
-      `learn.freezing`; None freezes none.
-    norm_batches: Batches over which batch norms are re-estimated before finetuning; None for 50.
-  """
-
-  name: str
-  mode: str
-  steps: int
-  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-  label_smoothing: float = 0.05
-  regularizers: tuple[regularizers.RegularizerConfig, ...] = ()
-  budget: budgets.Budget | None = None
-  distillation: Distillation | None = None
-  granularity: str = "channel"
-  freeze_fraction: float | None = None
-  norm_batches: int | None = None
-
-  def __post_init__(self):
-    if self.mode not in MODES:
-      raise ValueError(f"mode of phase {self.name!r} must be one of {MODES}, got {self.mode!r}")
-    if not self.learns_bits:
-      for field, unset in (("granularity", "channel"), ("freeze_fraction", None)):
-        if getattr(self, field) != unset:
-          raise ValueError(f"phase {self.name!r} learns no bits: {field} needs a noise mode")
-    if self.freeze_fraction is not None and not 0 < self.freeze_fraction <= 1:
-      raise ValueError(f"freeze_fraction must be in (0, 1], got {self.freeze_fraction}")
-    if self.norm_batches is not None and (self.mode != "quantized" or self.norm_batches < 0):
-      raise ValueError(
-        f"norm_batches must not be negative and is for mode 'quantized', got {self.norm_batches} "
-        f"for mode {self.mode!r}"
-      )
-    if self.granularity not in ("channel", "layer"):
-      raise ValueError(f"granularity must be 'channel' or 'layer', got {self.granularity!r}")
-    if self.steps < 1:
-      raise ValueError(f"steps of phase {self.name!r} must be positive, got {self.steps}")
-    if not self.learns_bits and (self.regularizers or self.budget):
-      raise ValueError(
-        f"phase {self.name!r} learns no bits: regularizers and budget need a noise mode"
-      )
-
-  @property
-  def learns_bits(self) -> bool:
-    """Whether precisions are learned, under noise."""
-    return self.mode in NOISE_MODES
+from hetjax.learn.optimizer import make_optimizer
+from hetjax.learn.phase import PhaseConfig
 
 
 @flax.struct.dataclass
@@ -230,8 +168,14 @@ def make_train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
     trainable = optax.apply_updates(trainable, updates)
     if config.freeze_fraction is not None:
-      done = (state.step + 1) / config.steps
-      trainable["precision"] = freeze(trainable["precision"], specs, done, config.freeze_fraction)
+      trainable["precision"] = freeze(
+        state.precision,
+        trainable["precision"],
+        specs,
+        steps_done=state.step + 1,
+        steps=config.steps,
+        fraction=config.freeze_fraction,
+      )
     multiplier = state.multiplier
     if config.budget is not None:
       multiplier = budgets.step_multiplier(config.budget, multiplier, logs["excess"])

@@ -77,8 +77,14 @@ def test_an_assignment_is_judged_from_checkpoints_without_training(compared, con
   assert row["assigned"] == pytest.approx(rows[method]["mean_bits"]) and row["assigned"] <= 3.5
   assert row["rms_change"] == report["rms_change"] > 0
   assert row["finetuned"] == 12.5 and all(0 <= row[k] <= 100 for k in ("noisy", "levels"))
-  with pytest.raises(FileNotFoundError, match="must hold checkpoints of the finished search"):
-    assigned.assignment_row(recipe, dataclasses.replace(trial, seed=1), folder, None, "valid")
+  longer = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, steps=9))
+  for changed, where in (
+    (dataclasses.replace(recipe, seed=1), "start-seed1.*"),
+    (longer, "search"),
+  ):
+    with pytest.raises(FileNotFoundError, match=f"{where}/.*, the last checkpoint of a finished"):
+      assigned.assignment_row(changed, trial, folder, None, "valid")
+  assert not list(folder.glob("start-seed1*"))
 
 
 def test_trials_share_a_float_network_unless_it_is_configured_otherwise(compared, config):

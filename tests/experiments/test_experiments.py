@@ -149,6 +149,12 @@ def test_ablations_change_what_their_labels_say():
   assert recipes["undamped"].budget.damping == 0 < recipes["distilled"].budget.damping
   assert granules_of(recipes["granules"]) == ablations.GRANULES
   assert recipes["granules"].search.regularizers[0].name == "granule"
+  assert recipes["frozen"].search.freeze_fraction == 0.4
+  assert recipes["stale_norms"].finetune.norm_batches == 0
+  assert recipes["decay"].finetune.optimizer.weight_decay == 1e-4
+  assert recipes["long_search"].search.steps == recipes["long_search"].finetune.steps
+  ramps = [recipes[k].budget.ramp_fraction for k in ("limit_at_once", "granules", "limit_late")]
+  assert ramps == sorted(set(ramps)) and ramps[0] == 0
 
 
 def test_one_of_two_networks_of_equal_bytes_is_charged_for_its_cycles():

@@ -72,6 +72,9 @@ def test_seeds_are_one_point_and_labels_are_methods(folder):
 
 def test_the_plot_is_written(folder):
   pytest.importorskip("matplotlib")
-  points.plot(str(folder / "p.svg"), points.trial_rows(folder, "test"), "test")
+  rows = points.trial_rows(folder, "test")
+  with pytest.raises(ValueError, match=r"joined labels must be among \['kd'\], got \['dk'\]"):
+    points.plot(str(folder / "p.svg"), rows, "test", ("dk", "kd"))
+  points.plot(str(folder / "p.svg"), rows, "test", ("kd",))
   text = (folder / "p.svg").read_text()
   assert text.lstrip().startswith("<?xml") and len(text) > 5000

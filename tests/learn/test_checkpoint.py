@@ -218,6 +218,10 @@ def test_a_field_of_no_value_is_as_one_that_is_not_there():
     differences({"a": {"b": None}}, {"a": {}}) == differences({"a": {}}, {"a": {"b": None}}) == []
   )
   assert differences({"a": None}, {"a": 0}) == ["a: saved None, now 0"]
+  # A model's own default need not be None.
+  assert differences({"model_config": {}}, {"model_config": {"pinned_bits": None}}) == [
+    "model_config.pinned_bits: saved '(absent)', now None"
+  ]
 
 
 def test_differences_tell_types_apart():

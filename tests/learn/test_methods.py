@@ -92,3 +92,10 @@ def test_a_search_obeys_budget_and_target(monkeypatch, method, granularity):
   assert seen["budget"] == exp.recipe.budget and seen["budget"].limit == 3.5
   levels = load_target(target_names()[0]).levels
   assert seen["granules"] == {level.bits: level.granule for level in levels}
+
+
+def test_only_methods_that_learn_bits_have_a_search():
+  recipe = tiny.shared().recipe
+  assert methods.search_phase("layerwise", recipe).granularity == "layer"
+  with pytest.raises(ValueError, match="method must be one of .*'heterogeneous'.* got 'uniform'"):
+    methods.search_phase("uniform", recipe)

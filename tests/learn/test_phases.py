@@ -73,3 +73,20 @@ def test_levels_follow_learned_bits_within_the_budget(run):
   for name, spec in run.specs.items():
     bits = assignment.bits[name].tolist()
     assert bits == ([8] * len(bits) if spec.pinned_bits else sorted(bits, reverse=True))
+
+
+def test_norms_are_re_estimated_over_as_many_batches_as_asked(run):
+  exp, trained = tiny.shared(), tiny.start_variables(tiny.shared())
+  assignment = Assignment.uniform(exp.run.specs, 4)
+
+  def norms(batches):
+    phase = dataclasses.replace(exp.recipe.finetune, norm_batches=batches)
+    return phases.at_levels(exp.run, phase, trained, assignment)["batch_stats"]
+
+  unlike = lambda a, b: (
+    not all(
+      np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+  )
+  assert not unlike(norms(0), trained["batch_stats"]) and not unlike(norms(None), norms(50))
+  assert unlike(norms(1), norms(0)) and unlike(norms(1), norms(50))

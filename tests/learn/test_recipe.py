@@ -49,6 +49,8 @@ def test_a_budget_of_latency_names_its_machine():
   ("changes", "error", "match"),
   [
     ({"sedd": 1}, TypeError, r"recipe has unknown fields \['sedd'\]"),
+    ({"finetune": {"steps": 3, "freeze_fraction": 0.5}}, TypeError, "unknown .*freeze_fraction"),
+    ({"search": {"steps": 3, "norm_batches": 5}}, TypeError, "unknown fields .*norm_batches"),
     ({"train": {"steps": 3, "lr": 1}}, TypeError, r"phase 'float' has unknown fields \['lr'\]"),
     ({"finetune": {}}, TypeError, r"phase 'finetune' lacks fields \['steps'\]"),
     ({"finetune": {"steps": 0}}, ValueError, "steps of phase 'finetune'"),
