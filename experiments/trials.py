@@ -118,7 +118,8 @@ def run_all(
 ) -> list[str]:
   """Runs the trials that have no result yet; one that fails is reported and does not stop the rest.
 
-  A result scored on other parts of the data is scored anew, from the trial's last checkpoint.
+  A result that lacks a part of the data is scored anew, from the trial's last checkpoint; its
+  record then adds up the seconds and lists the provenance of "earlier" runs.
 
   Args:
     config: Configuration of a recipe.
@@ -139,7 +140,7 @@ def run_all(
   failed = []
   for trial in trials:
     done = result(config, trial, results)
-    if done is not None and done["splits"] == list(splits):
+    if done is not None and set(splits) <= set(done["splits"]):
       continue
     begun = time.monotonic()
     try:
@@ -148,15 +149,19 @@ def run_all(
       _log.exception("trial %s failed", trial.name)
       failed.append(trial.name)
       continue
-    seconds = time.monotonic() - begun
+    path = results / f"{trial.name}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if done is not None else {}
+    seconds = time.monotonic() - begun + earlier.get("seconds", 0.0)
     settings = configured(config, trial)
     write_json(
-      results / f"{trial.name}.json",
+      path,
       [row],
       seed=trial.seed,
       config=plain(settings),
       recipe=_recorded(settings),
       seconds=seconds,
+      # Of the runs that trained and scored it before.
+      earlier=earlier.get("earlier", []) + ([earlier["provenance"]] if earlier else []),
     )
     print(
       f"{trial.name}: {row['accuracy']}, {row['file_bytes']} bytes, {seconds:.0f} s", flush=True

@@ -140,10 +140,18 @@ def test_other_splits_are_scored_without_training_anew(compared, config, monkeyp
   folder, wanted, _ = compared
   trial = next(t for t in wanted if t.method == "uniform")
   run = trials.run_trial
+  path = folder / "results" / f"{trial.name}.json"
+  before = json.loads(path.read_text())
   monkeypatch.setattr(trials, "run_trial", lambda *a: run(*a) | {"scored": True})
   assert trials.run_all(config, [trial], folder, folder / "results", ("valid", "test")) == []
-  row = json.loads((folder / "results" / f"{trial.name}.json").read_text())["rows"][0]
+  record = json.loads(path.read_text())
+  (row,) = record["rows"]
   assert row["scored"] and set(row["accuracy"]) == {"valid", "test"}
+  assert row["accuracy"]["valid"] == before["rows"][0]["accuracy"]["valid"]
+  assert record["seconds"] > before["seconds"] and record["earlier"] == [before["provenance"]]
+  # More than is asked for is enough.
+  monkeypatch.setattr(trials, "run_trial", None)
+  assert trials.run_all(config, [trial], folder, folder / "results", ("valid",)) == []
 
 
 def test_options_change_the_configuration_of_one_trial(config):
