@@ -29,11 +29,17 @@ def get_config() -> ml_collections.ConfigDict:
   )
   for phase, epochs in (("train", 8), ("search", 3), ("finetune", 9)):
     config[phase].steps = epochs * STEPS_PER_EPOCH
+  within = lambda ratio: {
+    "method": "heterogeneous",
+    "quantity": "file_bytes",
+    "limit": int(FLOAT_BYTES / ratio),
+  }
+  # The first blocks and the depthwise layers ask for more than four bits and hold few weights.
+  wider = {"label": "levels248", "options": (("model_config.palette", (2, 4, 8)),)}
   config.trials = (
     {"method": "float32"},
-    *(
-      {"method": "heterogeneous", "quantity": "file_bytes", "limit": int(FLOAT_BYTES / ratio)}
-      for ratio in (8.05, 10.05)
-    ),
+    within(8.05),
+    within(8.05) | wider,
+    within(10.05) | wider,
   )
   return config
