@@ -23,6 +23,8 @@ def get_config() -> ml_collections.ConfigDict:
   # The last stage holds most weights and, on 2x2 positions, few products: bits are cheap to spread.
   config.model_config.stage_sizes = (1, 1, 1, 1)
   config.model_config.widths = (24, 48, 96, 192)
+  # The first stages ask for more than four bits and hold few of the weights.
+  config.model_config.palette = ((2, 4, 8), (2, 4, 8), (1, 2, 4), (1, 2, 4))
   # Float32 needs little time before bits are learned; few bits need much after it.
   for phase, epochs in (("train", 10), ("search", 4), ("finetune", 26)):
     config[phase].steps = epochs * STEPS_PER_EPOCH

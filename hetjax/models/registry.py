@@ -10,7 +10,7 @@ other inputs than float32 has a property `input_dtype`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -46,7 +46,8 @@ def create(name: str, **config: Any) -> nn.Module:
 
   Args:
     name: A key of `MODELS`.
-    **config: Overrides of the module's attributes. `palette` may be a sequence of levels.
+    **config: Overrides of the module's attributes. `palette` may be a sequence of levels and, where
+      a network has one for each of its stages, a sequence of those.
 
   Raises:
     ValueError: an unknown name or config field.
@@ -58,8 +59,8 @@ def create(name: str, **config: Any) -> nn.Module:
   unknown = sorted(set(config) - set(fields))
   if unknown:
     raise ValueError(f"model config has unknown fields {unknown}; known: {sorted(fields)}")
-  if "palette" in config and not isinstance(config["palette"], Palette):
-    config["palette"] = Palette(tuple(config["palette"]))
+  if "palette" in config:
+    config["palette"] = _palette(config["palette"])
   return MODELS[name](**{field: _frozen(value) for field, value in config.items()})
 
 
@@ -79,13 +80,20 @@ def config_of(model: nn.Module) -> dict[str, Any]:
   """JSON-able config that makes the same module by `create(name_of(model), **config)`."""
   config = {}
   for field in _fields(type(model)):
-    value = getattr(model, field)
-    config[field] = _thawed(value.levels if isinstance(value, Palette) else value)
+    config[field] = _thawed(getattr(model, field))
   return config
 
 
 def _fields(family: type[nn.Module]) -> list[str]:
   return [f.name for f in dataclasses.fields(family) if f.name not in ("parent", "name")]
+
+
+def _palette(value: Any) -> Any:
+  """A palette of levels, or several of several."""
+  if isinstance(value, Palette):
+    return value
+  nested = isinstance(value, Sequence) and any(isinstance(v, Sequence | Palette) for v in value)
+  return tuple(map(_palette, value)) if nested else Palette(tuple(value))
 
 
 def _frozen(value: Any) -> Any:
@@ -94,5 +102,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _thawed(value: Any) -> Any:
-  """Sequences as lists, at any depth, as JSON has them."""
+  """Sequences as lists, at any depth, and palettes as their levels, as JSON has them."""
+  if isinstance(value, Palette):
+    return list(value.levels)
   return list(map(_thawed, value)) if isinstance(value, list | tuple) else value

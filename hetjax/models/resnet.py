@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from hetjax import nn as hnn
 from hetjax.core import Palette
-from hetjax.models.parts import conv_and_norm
+from hetjax.models.parts import conv_and_norm, stage_palettes
 
 # Kernel size, strides and padding of the first convolution.
 STEMS = {"cifar": (3, 1, 1), "strided": (3, 2, 1), "imagenet": (7, 2, 3)}
@@ -71,7 +71,7 @@ class ResNet(nn.Module):
     classes: Outputs.
     stem: "cifar" (3x3), "strided" (3x3, stride 2) or "imagenet" (7x7, stride 2, max pooling).
     bottleneck: Bottleneck blocks instead of basic ones.
-    palette: Levels of the layers that are not pinned.
+    palette: Levels of the layers that are not pinned: one palette, or one for every stage.
     pinned_bits: Level of first convolution and classifier.
   """
 
@@ -80,7 +80,7 @@ class ResNet(nn.Module):
   classes: int = 10
   stem: str = "cifar"
   bottleneck: bool = False
-  palette: Palette = Palette()
+  palette: Palette | Sequence[Palette] = Palette()
   pinned_bits: int = 8
 
   @property
@@ -113,7 +113,8 @@ class ResNet(nn.Module):
       raise ValueError(
         f"stage_sizes and widths must have equal length, got {self.stage_sizes}, {self.widths}"
       )
-    common = {"palette": self.palette, "mode": mode, "implementation": implementation}
+    palettes = stage_palettes(self.palette, len(self.stage_sizes))
+    common = {"mode": mode, "implementation": implementation}
     conv, norm = conv_and_norm(common, train)
     size, strides, pad = STEMS[self.stem]
     x = conv(
@@ -130,9 +131,10 @@ class ResNet(nn.Module):
       x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     block = BottleneckBlock if self.bottleneck else BasicBlock
     for stage, (count, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+      staged = functools.partial(conv, palette=palettes[stage])
       for index in range(count):
         strides = 2 if stage > 0 and index == 0 else 1
-        x = block(width, strides, conv, norm, name=f"stage{stage}_block{index}")(x)
+        x = block(width, strides, staged, norm, name=f"stage{stage}_block{index}")(x)
     x = jnp.mean(x, axis=(1, 2))
     return hnn.Dense(self.classes, pinned_bits=self.pinned_bits, name="head", **common)(x)
 
