@@ -30,6 +30,22 @@ def test_config_makes_the_same_module_again(name):
   assert getattr(model, outputs) == 7 and model.palette.levels == (2, 4)
 
 
+def test_a_residual_network_has_a_palette_for_every_stage_that_is_given_one():
+  model = models.create("resnet8", palette=[(2, 4, 8), (1, 4), [1, 2, 4]])
+  config = json.loads(json.dumps(models.config_of(model)))
+  assert config["palette"] == [[2, 4, 8], [1, 4], [1, 2, 4]]
+  again = models.create(models.name_of(model), **config)
+  assert again == model and hash(again) == hash(model)
+  specs = _specs(model, (32, 32, 3))
+  for stage, levels in enumerate([(2, 4, 8), (1, 4), (1, 2, 4)]):
+    staged = {s.palette.levels for n, s in specs.items() if n.startswith(f"stage{stage}")}
+    assert staged == {levels}
+  with pytest.raises(ValueError, match="palette must be one or one for each of 3 stages, got 2"):
+    _specs(models.create("resnet8", palette=[(1, 2), (1, 4)]), (32, 32, 3))
+  with pytest.raises(ValueError, match="palette levels must be among"):
+    models.create("resnet8", palette=[(1, 3), (1, 4), (1, 2)])
+
+
 @pytest.mark.parametrize(("depth", "blocks"), [(8, 1), (20, 3)])
 def test_depth_counts_the_weighted_layers(depth, blocks):
   specs = _specs(models.create(f"resnet{depth}"), (32, 32, 3))
