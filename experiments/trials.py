@@ -60,10 +60,15 @@ def run_trial(
 
 
 def start_of(experiment: Experiment, workdir: Path) -> Run:
-  """The run of the float network that all trials with the same float phase start from."""
+  """The run of the float network that all trials with the same float phase start from.
+
+  It has no levels, so trials with other palettes share it.
+  """
   recipe = experiment.recipe
-  shared = ("data", "data_options", "model", "model_config", "batch_size", "seed")
+  shared = ("data", "data_options", "model", "batch_size", "seed")
   settings = plain(recipe.train) | plain({k: getattr(recipe, k) for k in shared})
+  fields = {k: v for k, v in recipe.model_config.items() if k != "palette"}
+  settings |= {"model_config": plain(fields)}
   settings["dataset"] = experiment.dataset.name
   digest = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
   folder = workdir / f"start-seed{recipe.seed}-{digest:08x}"

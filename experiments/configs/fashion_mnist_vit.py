@@ -27,11 +27,16 @@ def get_config() -> ml_collections.ConfigDict:
     config[phase].warmup_steps = STEPS_PER_EPOCH // 2
   config.train.learning_rate = 1e-3
   config.finetune.learning_rate = config.search.learning_rate = 3e-3
+  within = lambda ratio: {
+    "method": "heterogeneous",
+    "quantity": "file_bytes",
+    "limit": int(FLOAT_BYTES / ratio),
+  }
+  wider = {"label": "levels248", "options": (("model_config.palette", (2, 4, 8)),)}
   config.trials = (
     {"method": "float32"},
-    *(
-      {"method": "heterogeneous", "quantity": "file_bytes", "limit": int(FLOAT_BYTES / ratio)}
-      for ratio in (8.05, 10.05)
-    ),
+    within(8.05) | wider,
+    within(10.05) | wider,
+    within(8.05),
   )
   return config

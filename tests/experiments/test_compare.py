@@ -93,6 +93,9 @@ def test_trials_share_a_float_network_unless_it_is_configured_otherwise(compared
   experiment = Experiment.create(trials.recipe_of(config), quiet=True)
   before = {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
   trials.shared_start(experiment, folder)
+  levels = trials.Trial("random", options=(("model_config.palette", (2, 8)),), label="x")
+  other = trials.recipe_of(trials.configured(config, levels))
+  trials.shared_start(Experiment.create(other, quiet=True), folder)
   assert before == {p: p.stat().st_mtime_ns for p in folder.glob("start-*/checkpoints/*/*")}
   longer = trials.configured(
     config, trials.Trial("random", options=(("train.steps", 3),), label="x")
