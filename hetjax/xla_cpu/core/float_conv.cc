@@ -16,6 +16,9 @@ constexpr int64_t kTasksPerThread = 4;
 // Pixels over which a tile of a kernel's gradient runs: enough to make up for loading its sums, few
 // enough that the next tile finds them in the first-level cache.
 constexpr int64_t kOuterPixels = 128;
+// Of the images that a group of tiles reads: half of a common second-level cache, and less where few
+// products are made of what is read.
+constexpr int64_t kGroupBytes = 256 << 10, kDepthwiseGroupBytes = 128 << 10;
 
 int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -69,48 +72,110 @@ struct GatherProblem {
   float* out;           // [batch][y.targets][x.targets][outputs]
 };
 
-// Targets first .. last - 1 in the order of phases, image after image.
-void GatherRange(const GatherProblem& p, const std::vector<int64_t>& ys,
+// The order in which targets are computed. A tile skips the taps that lie outside the image for all
+// its targets; near the borders of small images those are many, if a tile has one position of
+// several images instead of several positions. So images go in groups of a tile, position after
+// position; what makes no group, or is too large to stay in the second-level cache, goes image
+// after image.
+struct Order {
+  int64_t area, grouped;  // positions of an image, images in groups
+};
+
+Order OrderOf(const GatherProblem& p) {
+  const auto reaches_out = [](const Axis& axis) {
+    return std::any_of(axis.offset.begin(), axis.offset.end(), [](int64_t o) { return o < 0; });
+  };
+  const int64_t bytes = kFloatPixels * p.y.sources * p.x.sources * p.panels.channels * 4;
+  const bool fits = bytes <= (p.depthwise ? kDepthwiseGroupBytes : kGroupBytes);
+  const bool groups = fits && (reaches_out(p.y) || reaches_out(p.x));
+  return {p.y.targets * p.x.targets, groups ? p.batch / kFloatPixels * kFloatPixels : 0};
+}
+
+// Where a tile's targets are, and of which sources they are made.
+struct Tile {
+  const int64_t *rows[kFloatPixels], *columns[kFloatPixels];
+  const float* image[kFloatPixels];
+  float* out[kFloatPixels];
+};
+
+void Place(const GatherProblem& p, const std::vector<int64_t>& ys, const std::vector<int64_t>& xs,
+           int64_t b, int64_t in_image, Tile* tile, int i) {
+  const int64_t y = ys[static_cast<size_t>(in_image / p.x.targets)];
+  const int64_t x = xs[static_cast<size_t>(in_image % p.x.targets)];
+  tile->rows[i] = p.y.of(y);
+  tile->columns[i] = p.x.of(x);
+  tile->image[i] = p.source + b * p.y.sources * p.x.sources * p.panels.channels;
+  tile->out[i] = p.out + ((b * p.y.targets + y) * p.x.targets + x) * p.panels.outputs;
+}
+
+// One position of images that follow each other: its taps lie inside all of them or none. Returns
+// how many do, their numbers in `used`.
+int64_t PlaceGroup(const GatherProblem& p, const std::vector<int64_t>& ys,
+                   const std::vector<int64_t>& xs, int64_t area, int64_t at, Tile* tile,
+                   const float** sources, int64_t* used) {
+  const int64_t group = kFloatPixels * area;
+  Place(p, ys, xs, at / group * kFloatPixels, at % group / kFloatPixels, tile, 0);
+  const int64_t in_sources = p.y.sources * p.x.sources * p.panels.channels;
+  for (int i = 1; i < kFloatPixels; ++i) {
+    tile->image[i] = tile->image[0] + i * in_sources;
+    tile->out[i] = tile->out[0] + i * area * p.panels.outputs;
+  }
+  int64_t taps = 0;
+  for (int64_t ky = 0; ky < p.y.taps; ++ky) {
+    for (int64_t kx = 0; kx < p.x.taps; ++kx) {
+      const int64_t offset = tile->rows[0][ky] + tile->columns[0][kx];
+      if (offset < 0) continue;
+      for (int i = 0; i < kFloatPixels; ++i) *sources++ = tile->image[i] + offset;
+      used[taps++] = ky * p.x.taps + kx;
+    }
+  }
+  return taps;
+}
+
+// Any targets, at to at + pixels - 1 of images in order; `zeros` stands for what lies outside.
+int64_t PlaceAny(const GatherProblem& p, const std::vector<int64_t>& ys,
+                 const std::vector<int64_t>& xs, int64_t area, int64_t at, int64_t pixels,
+                 const float* zeros, Tile* tile, const float** sources, int64_t* used) {
+  for (int i = 0; i < kFloatPixels; ++i) {
+    // Pixels beyond the last are the last once more.
+    const int64_t pixel = at + std::min<int64_t>(i, pixels - 1);
+    Place(p, ys, xs, pixel / area, pixel % area, tile, i);
+  }
+  int64_t taps = 0;
+  for (int64_t ky = 0; ky < p.y.taps; ++ky) {
+    for (int64_t kx = 0; kx < p.x.taps; ++kx) {
+      const float** to = sources + taps * kFloatPixels;
+      bool any = false;
+      for (int i = 0; i < kFloatPixels; ++i) {
+        const int64_t offset = tile->rows[i][ky] + tile->columns[i][kx];
+        to[i] = offset >= 0 ? tile->image[i] + offset : zeros;
+        any |= offset >= 0;
+      }
+      if (any) used[taps++] = ky * p.x.taps + kx;
+    }
+  }
+  return taps;
+}
+
+// Targets first .. last - 1 of an order.
+void GatherRange(const GatherProblem& p, const Order& order, const std::vector<int64_t>& ys,
                  const std::vector<int64_t>& xs, int64_t first, int64_t last, const float* zeros,
                  const float** sources, const float** weights, int64_t* used,
                  const FloatKernels& kernels) {
-  const int64_t area = p.y.targets * p.x.targets;
   const int64_t channels = p.panels.channels, outputs = p.panels.outputs;
   for (int64_t begin = first; begin < last; begin += kFloatPixels) {
     FloatGather t = {};
     t.channels = channels;
     t.pixels = static_cast<int32_t>(std::min<int64_t>(kFloatPixels, last - begin));
-    const int64_t *rows[kFloatPixels], *columns[kFloatPixels];
-    const float* image[kFloatPixels];
-    float* out[kFloatPixels];
-    for (int i = 0; i < kFloatPixels; ++i) {
-      // Pixels beyond the last are the last once more.
-      const int64_t at = std::min(begin + i, last - 1);
-      const int64_t b = at / area, in_image = at % area;
-      const int64_t y = ys[static_cast<size_t>(in_image / p.x.targets)];
-      const int64_t x = xs[static_cast<size_t>(in_image % p.x.targets)];
-      rows[i] = p.y.of(y);
-      columns[i] = p.x.of(x);
-      image[i] = p.source + b * p.y.sources * p.x.sources * channels;
-      out[i] = p.out + ((b * p.y.targets + y) * p.x.targets + x) * outputs;
-    }
-    for (int64_t ky = 0; ky < p.y.taps; ++ky) {
-      for (int64_t kx = 0; kx < p.x.taps; ++kx) {
-        const float** to = sources + t.taps * kFloatPixels;
-        bool any = false;
-        for (int i = 0; i < kFloatPixels; ++i) {
-          const int64_t offset = rows[i][ky] + columns[i][kx];
-          to[i] = offset >= 0 ? image[i] + offset : zeros;
-          any |= offset >= 0;
-        }
-        if (any) used[t.taps++] = ky * p.x.taps + kx;
-      }
-    }
+    Tile tile;
+    t.taps = begin < order.grouped * order.area
+                 ? PlaceGroup(p, ys, xs, order.area, begin, &tile, sources, used)
+                 : PlaceAny(p, ys, xs, order.area, begin, t.pixels, zeros, &tile, sources, used);
     t.sources = sources;
     t.weights = weights;
     if (p.depthwise) {
       for (int64_t k = 0; k < t.taps; ++k) weights[k] = p.weights + used[k] * channels;
-      std::copy_n(out, kFloatPixels, t.out);
+      std::copy_n(tile.out, kFloatPixels, t.out);
       kernels.depthwise(t);
       continue;
     }
@@ -121,7 +186,7 @@ void GatherRange(const GatherProblem& p, const std::vector<int64_t>& ys,
       for (int64_t k = 0; k < t.taps; ++k) {
         weights[k] = p.panels.tap(p.weights, block, used[k]);
       }
-      for (int i = 0; i < kFloatPixels; ++i) t.out[i] = out[i] + lane;
+      for (int i = 0; i < kFloatPixels; ++i) t.out[i] = tile.out[i] + lane;
       kernels.gather(t);
     }
   }
@@ -129,7 +194,8 @@ void GatherRange(const GatherProblem& p, const std::vector<int64_t>& ys,
 
 void RunGather(const GatherProblem& p, const FloatKernels& kernels, Executor& executor) {
   const std::vector<int64_t> ys = OrderOf(p.y, p.phases[0]), xs = OrderOf(p.x, p.phases[1]);
-  const int64_t targets = p.batch * p.y.targets * p.x.targets;
+  const Order order = OrderOf(p);
+  const int64_t targets = p.batch * order.area;
   if (targets == 0 || p.panels.outputs == 0) return;
   const int64_t wanted = executor.threads() == 1 ? 1 : kTasksPerThread * executor.threads();
   const int64_t size = Ceil(Ceil(targets, wanted), kFloatPixels) * kFloatPixels;
@@ -150,7 +216,7 @@ void RunGather(const GatherProblem& p, const FloatKernels& kernels, Executor& ex
     const int64_t bytes = carve(Carver(), &zeros, &sources, &weights, &used);
     carve(Carver(TaskScratch(bytes)), &zeros, &sources, &weights, &used);
     std::fill_n(zeros, p.panels.channels, 0.0f);
-    GatherRange(p, ys, xs, task * size, std::min(targets, (task + 1) * size), zeros, sources,
+    GatherRange(p, order, ys, xs, task * size, std::min(targets, (task + 1) * size), zeros, sources,
                 weights, used, kernels);
   });
 }
