@@ -101,12 +101,24 @@ def result(config: Mapping[str, Any], trial: Trial, results: Path) -> dict[str, 
     recipe, (row,) = record["recipe"], record["rows"]
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} is not the result of a trial: {error!r}") from error
-  if changed := differences(recipe, _recorded(configured(config, trial))):
+  now = _recorded(configured(config, trial))
+  if changed := differences(*(_of_matter(r, trial) for r in (recipe, now))):
     raise ValueError(
       f"{path} was made with another configuration; choose another folder, or delete the file: "
       + "; ".join(changed)
     )
   return row
+
+
+def _of_matter(recipe: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+  """A recorded recipe, of a float network without what is about bits, but for the steps."""
+  if trial.method != FLOAT:
+    return dict(recipe)
+  steps = sum(recipe[phase]["steps"] for phase in ("train", "search", "finetune"))
+  bits = ("search", "finetune", "budget", "target")
+  fields = {k: v for k, v in recipe["model_config"].items() if k != "palette"}
+  kept = {k: v for k, v in recipe.items() if k not in bits}
+  return kept | {"train": recipe["train"] | {"steps": steps}, "model_config": fields}
 
 
 def _recorded(config: Mapping[str, Any]) -> Any:

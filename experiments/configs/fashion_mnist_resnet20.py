@@ -9,16 +9,17 @@ Command: python -m experiments.compare --config experiments/configs/fashion_mnis
 
 import ml_collections
 
-from experiments.configs import fashion_mnist_resnet8
+from experiments.configs import fashion_mnist_resnet10
 
 FLOAT_BYTES = 2_072_696
 
 
 def get_config() -> ml_collections.ConfigDict:
   """The configuration; every field can be overridden by --config.FIELD=VALUE."""
-  config = fashion_mnist_resnet8.get_config()
-  config.model = "resnet20"
+  config = fashion_mnist_resnet10.get_config()
+  config.model_config.stage_sizes = (3, 3, 3)
   config.model_config.widths = (16, 32, 96)
+  config.model_config.palette = ((2, 4, 8), (2, 4, 8), (1, 2, 4))
   config.trials = (
     {"method": "heterogeneous", "quantity": "file_bytes", "limit": FLOAT_BYTES // 14},
     {"method": "float32"},

@@ -132,6 +132,11 @@ def test_results_of_another_configuration_are_not_taken_for_this_one(compared, c
   longer = config | {"finetune": config["finetune"] | {"steps": 3}}
   with pytest.raises(ValueError, match="was made with another configuration"):
     trials.run_all(longer, wanted, folder, folder / "results", ("valid",))
+  # A float network has no search, and no budget.
+  faster = config | {"search": config["search"] | {"learning_rate": 0.5}}
+  assert trials.result(faster, trials.Trial(trials.FLOAT, limit=3.0), folder / "results")
+  with pytest.raises(ValueError, match="another configuration.*search.optimizer.learning_rate"):
+    trials.run_all(faster, wanted, folder, folder / "results", ("valid",))
   twice = [trials.Trial("uniform"), trials.Trial("uniform")]
   with pytest.raises(ValueError, match="trials must differ in name"):
     trials.run_all(config, twice, tmp_path, tmp_path, ("valid",))
