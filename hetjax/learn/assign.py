@@ -1,9 +1,9 @@
 """Learned bits to levels of the palette: exact, monotone, within a budget and granules.
 
-`assign` minimises the sum over channels of `w_l * (level - bits)^2`, w_l being what a bit of a
+`assign` minimises the sum over channels of `w_l * 4^(bits - level)`, w_l being what a bit of a
 channel of its layer costs (`Prices.slopes`), over the assignments that docs/assignment.md allows.
-Learned bits enter as multiples of a small power of two (`fraction_bits`), everything after is
-integer arithmetic, so the optimum is exact and the same on every machine.
+Every term enters as a multiple of a small power of two (`fraction_bits`), everything after is
+integer arithmetic, so the optimum is exact.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from hetjax.core.assignment import Assignment
 from hetjax.core.layers import LayerSpec, LayerSpecs
@@ -24,6 +25,8 @@ from hetjax.learn.knapsack import Options, solve, undominated
 from hetjax.learn.prices import LayerPrice, Prices, prices_of
 
 _MAX_FRACTION_BITS, _MIN_FRACTION_BITS = 16, 4
+_BEYOND = 4.0  # bits beyond a palette's ends that still count
+_LN4 = math.log(4.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class LayerOptions:
 
   Attributes:
     prices: int64[J], increasing.
-    errors: int64[J], decreasing sums of squared differences, in units of `4^-fraction_bits` bits^2.
+    errors: int64[J], decreasing sums of channels' errors, in units of `2^-fraction_bits`.
     counts: int64[J, L], channels at each level, the highest level first.
   """
 
@@ -41,17 +44,42 @@ class LayerOptions:
   counts: np.ndarray
 
 
+def channel_errors(
+  bits: Float[np.ndarray, " c"], palette: Palette, priced: bool
+) -> Float[np.ndarray, "l c"]:
+  """What every level would cost a channel of these learned bits; see docs/assignment.md.
+
+  Args:
+    bits: Learned bits.
+    palette: The layer's levels.
+    priced: Whether a level also costs its own bits, at the price that the search had come to.
+
+  Returns:
+    The highest level first.
+  """
+  bits = np.clip(bits, palette.pmin - _BEYOND, palette.pmax + _BEYOND)
+  levels = np.array(palette.descending, np.float64)[:, None]
+  noise = np.exp2(2.0 * (bits - levels))
+  return noise / _LN4 + levels if priced else noise
+
+
 def level_counts(
-  scaled: np.ndarray, palette: Palette, granules: Mapping[int, int], fraction_bits: int, whole: bool
+  channel: Int[np.ndarray, "l c"], palette: Palette, granules: Mapping[int, int], whole: bool
 ) -> tuple[np.ndarray, np.ndarray]:
   """All counts that a layer's levels may have, and their errors; see `layer_options`.
+
+  Args:
+    channel: Errors of the layer's channels at each level, those of most learned bits first.
+    palette: The layer's levels.
+    granules: See `assign`.
+    whole: Whether all channels get one level.
 
   Returns:
     int64[K, L], the highest level first, by increasing counts there; int64[K].
   """
-  channels, levels = len(scaled), palette.descending
+  channels, levels = channel.shape[1], palette.descending
   prefix = {
-    p: np.concatenate([[0], np.cumsum(((p << fraction_bits) - scaled) ** 2)]) for p in levels
+    p: np.concatenate([[0], np.cumsum(row)]) for p, row in zip(levels, channel, strict=True)
   }
   if len(levels) == 1:
     return np.array([[channels]]), prefix[levels[0]][-1:]
@@ -109,18 +137,12 @@ def _checked_bits(bits: Mapping[str, Any], free: Mapping[str, LayerSpec]) -> dic
   return checked
 
 
-def _fraction_bits(
-  bits: Mapping[str, np.ndarray], free: Mapping[str, LayerSpec], slopes: Mapping[str, int]
-) -> int:
+def _fraction_bits(errors: Mapping[str, np.ndarray], slopes: Mapping[str, int]) -> int:
   """The finest power of two (16 at most) at which all costs together stay below 2^60."""
-  most = 1.0
-  for name, value in bits.items():
-    palette = free[name].palette
-    farthest = np.maximum(abs(palette.pmax - value), abs(value - palette.pmin)) + 1
-    most += slopes[name] * float(np.sum(farthest**2))
-  fraction_bits = min(_MAX_FRACTION_BITS, math.floor((59 - math.log2(most)) / 2))
+  most = 1.0 + sum(slopes[n] * float(np.sum(np.max(e, axis=0) + 1)) for n, e in errors.items())
+  fraction_bits = min(_MAX_FRACTION_BITS, math.floor(59 - math.log2(most)))
   if fraction_bits < _MIN_FRACTION_BITS:
-    raise ValueError(f"bits are too large for an exact assignment: total error up to {most:.3g}")
+    raise ValueError(f"layers are too large for an exact assignment: total error up to {most:.3g}")
   return fraction_bits
 
 
@@ -137,8 +159,8 @@ def assign(
   Args:
     bits: Layer name -> learned bits [in_channels]; pinned layers may be left out.
     specs: The model's quantized layers.
-    budget: What the network may cost, pinned layers included; None for no budget (each layer by
-      itself as near to its learned bits as the granules allow).
+    budget: What the network may cost, pinned layers included; None for no budget: each layer by
+      itself, its bits at the price that the search had come to.
     granules: Level -> channels that a level's count must be a multiple of, except for one level per
       layer; a level left out has granule 1.
     whole_layers: All channels of a layer get one level.
@@ -158,12 +180,15 @@ def assign(
   prices = prices_of(budget, specs)
   free = prices.specs
   learned = _checked_bits(bits, free)
-  fraction_bits = _fraction_bits(learned, free, prices.slopes)
   order = {n: np.argsort(-b, kind="stable") for n, b in learned.items()}
+  errors = {
+    n: channel_errors(learned[n][order[n]], s.palette, budget is None) for n, s in free.items()
+  }
+  fraction_bits = _fraction_bits(errors, prices.slopes)
   possible = {}
   for name, spec in free.items():
-    scaled = np.floor(np.ldexp(learned[name][order[name]], fraction_bits) + 0.5).astype(np.int64)
-    possible[name] = level_counts(scaled, spec.palette, granules, fraction_bits, whole_layers)
+    channel = np.rint(np.ldexp(errors[name], fraction_bits)).astype(np.int64)
+    possible[name] = level_counts(channel, spec.palette, granules, whole_layers)
   if budget is None:
     chosen = {n: nearest_counts(*possible[n], s.palette.descending) for n, s in free.items()}
   else:

@@ -23,7 +23,6 @@ from hetjax.learn.calibrate import calibrate
 from hetjax.learn.checkpoint import Checkpointer
 from hetjax.learn.loop import LoopConfig, reestimate_batch_stats, run_phase
 from hetjax.learn.phase import PhaseConfig
-from hetjax.learn.spend import spend_budget
 from hetjax.learn.step import TrainState, initial_state
 from hetjax.nn.packing import assignment_collection
 
@@ -117,15 +116,13 @@ def assign_levels(
   granules: Mapping[int, int] | None = None,
   whole_layers: bool = False,
 ) -> Assignment:
-  """Levels for learned bits under a budget, which is spent: `learn.spend`, then `learn.assign`.
+  """Levels for learned bits under a budget, by `learn.assign`.
 
   A run with a workdir gets `assignment.json` there: how far levels are from what was learned.
   """
   rules = {"granules": granules, "whole_layers": whole_layers}
-  learned = bits = jax.device_get(learned_bits(searched["precision"], run.specs))
-  if budget is not None:
-    bits = spend_budget(bits, run.specs, budget, **rules)
-  assignment = assign(bits, run.specs, budget, **rules)
+  learned = jax.device_get(learned_bits(searched["precision"], run.specs))
+  assignment = assign(learned, run.specs, budget, **rules)
   if run.workdir is not None:
     text = json.dumps(assignment_report(learned, assignment, run.specs), indent=2) + "\n"
     Path(run.workdir).mkdir(parents=True, exist_ok=True)
