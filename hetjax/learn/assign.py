@@ -117,7 +117,7 @@ def layer_options(counts: np.ndarray, errors: np.ndarray, price: LayerPrice) -> 
   return LayerOptions(prices[best], errors[best], counts[best])
 
 
-def nearest_counts(counts: np.ndarray, errors: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+def cheapest_counts(counts: np.ndarray, errors: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
   """The counts of least error, [L]; of equal ones those with the fewest bits."""
   ties = counts[errors == errors.min()]
   return ties[np.argmin(ties @ np.array(levels))]
@@ -190,7 +190,7 @@ def assign(
     channel = np.rint(np.ldexp(errors[name], fraction_bits)).astype(np.int64)
     possible[name] = level_counts(channel, spec.palette, granules, whole_layers)
   if budget is None:
-    chosen = {n: nearest_counts(*possible[n], s.palette.descending) for n, s in free.items()}
+    chosen = {n: cheapest_counts(*possible[n], s.palette.descending) for n, s in free.items()}
   else:
     chosen = _solved(budget, prices, possible)
   result = {}

@@ -80,7 +80,7 @@ def assign_by_score(
   """More bits to higher scores, every level in use, close to the budget from below.
 
   A channel's rank u in (0, 1) among all channels becomes `pmin + (pmax - pmin) * u^g` bits, with
-  the least `g >= 0` at which the nearest levels are within the budget.
+  the least `g >= 0` at which the levels that these have without a budget are within it.
 
   Args:
     scores: Layer name -> [in_channels] for every layer that is not pinned; ties by layer and index.
@@ -109,6 +109,6 @@ def assign_by_score(
   low, high = 1e-3, 1.0
   for _ in range(_HALVINGS):
     middle = (low + high) / 2
-    nearest = assign(spread(middle), specs, None, granules=granules)
-    low, high = (low, middle) if prices.total(nearest) > prices.limit else (middle, high)
+    free_of_it = assign(spread(middle), specs, None, granules=granules)
+    low, high = (low, middle) if prices.total(free_of_it) > prices.limit else (middle, high)
   return assign(spread(high), specs, budget, granules=granules)

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 FORMAT = 1
 _MISSING = "(absent)"
-_ARGUMENTS = ("model_config", "data_options", "kwargs")
+_ARGUMENTS = ("model_config", "data_options")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,11 @@
 
 namespace hetjax {
 
+// Of executors with several threads.
+constexpr int64_t kTasksPerThread = 4;
+
+inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // As an offset: negative, whatever offset of the other axis is added.
 constexpr int64_t kOutside = -(int64_t{1} << 60);
 
