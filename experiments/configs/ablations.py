@@ -2,7 +2,8 @@
 
 The question: three levels against two and one, channels against layers, granules held or not, noise
 on activations or not, distillation or not, scales learned or not, weights decayed or not, batch
-norms re-estimated or not; freezing, a longer search, a limit that holds at once or late. Twelve
+norms re-estimated or not, gradients straight through or scaled, noise at once or growing, a float
+network to start from or none; freezing, a longer search, a limit that holds at once or late. Twelve
 epochs, three seeds, since one says little. Trials are scored on validation images; `splits` gets
 "test" for the final table alone. Results hold the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/ablations.py \
@@ -39,6 +40,9 @@ CHANGES = {
   "long_search": {"search.steps": 4 * STEPS_PER_EPOCH, "finetune.steps": 4 * STEPS_PER_EPOCH},
   "frozen": {"search.freeze_fraction": 0.4},
   "stale_norms": {"finetune.norm_batches": 0},
+  "scaled_gradients": {"finetune.gradient_scaling": 0.2},
+  "growing_noise": {"search.noise_ramp_fraction": 0.5},
+  "cold_start": {"train.steps": 1, "search.steps": 6 * STEPS_PER_EPOCH - 1},
   "limit_at_once": {"budget.ramp_fraction": 0.0},
   "limit_late": {"budget.ramp_fraction": 0.8},
   "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},

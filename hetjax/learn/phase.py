@@ -29,6 +29,10 @@ class PhaseConfig:
     freeze_fraction: Last part of the search in which channels come to rest on levels, see
       `learn.freezing`; None freezes none.
     norm_batches: Batches over which batch norms are re-estimated before finetuning; None for 50.
+    noise_ramp_fraction: First part of the search over which noise grows to its full size; None for
+      full noise from the first step.
+    gradient_scaling: Strength of `learn.gradients.scaled_by_rounding`; None for plain
+      straight-through gradients (finetuning only).
   """
 
   name: str
@@ -42,13 +46,15 @@ class PhaseConfig:
   granularity: str = "channel"
   freeze_fraction: float | None = None
   norm_batches: int | None = None
+  noise_ramp_fraction: float | None = None
+  gradient_scaling: float | None = None
 
   def __post_init__(self):
     if self.mode not in MODES:
       raise ValueError(f"mode of phase {self.name!r} must be one of {MODES}, got {self.mode!r}")
     if not self.learns_bits:
-      for field, unset in (("granularity", "channel"), ("freeze_fraction", None)):
-        if getattr(self, field) != unset:
+      for field in ("granularity", "freeze_fraction", "noise_ramp_fraction"):
+        if getattr(self, field) != getattr(type(self), field):
           raise ValueError(f"phase {self.name!r} learns no bits: {field} needs a noise mode")
     if self.freeze_fraction is not None:
       longest = 1.0 if self.budget is None else 1.0 - self.budget.ramp_fraction
@@ -61,6 +67,15 @@ class PhaseConfig:
       raise ValueError(
         f"norm_batches must not be negative and is for mode 'quantized', got {self.norm_batches} "
         f"for mode {self.mode!r}"
+      )
+    if self.noise_ramp_fraction is not None and not 0 < self.noise_ramp_fraction <= 1:
+      raise ValueError(f"noise_ramp_fraction must be in (0, 1], got {self.noise_ramp_fraction}")
+    if self.gradient_scaling is not None and (
+      self.mode != "quantized" or not 0 <= self.gradient_scaling <= 1
+    ):
+      raise ValueError(
+        f"gradient_scaling must be in [0, 1] and is for mode 'quantized', got "
+        f"{self.gradient_scaling} for mode {self.mode!r}"
       )
     if self.granularity not in ("channel", "layer"):
       raise ValueError(f"granularity must be 'channel' or 'layer', got {self.granularity!r}")

@@ -26,8 +26,8 @@ from hetjax.nn.quantized import NOISE_MODES
 # Fields of a phase besides steps and those of its optimizer.
 _OPTIONS = {
   "float": ("label_smoothing", "distillation"),
-  "search": ("label_smoothing", "distillation", "freeze_fraction"),
-  "finetune": ("label_smoothing", "distillation", "norm_batches"),
+  "search": ("label_smoothing", "distillation", "freeze_fraction", "noise_ramp_fraction"),
+  "finetune": ("label_smoothing", "distillation", "norm_batches", "gradient_scaling"),
 }
 
 

@@ -18,6 +18,7 @@ from hetjax.learn import budget as budgets
 from hetjax.learn import regularizers
 from hetjax.learn.distillation import distilled_loss, teacher_logits
 from hetjax.learn.freezing import freeze
+from hetjax.learn.gradients import ramped_strength, scaled_by_rounding, shared_by_layers
 from hetjax.learn.optimizer import make_optimizer
 from hetjax.learn.phase import PhaseConfig
 
@@ -126,6 +127,10 @@ def make_train_step(
     variables = {**state.variables, "params": trainable["params"]}
     if searching:
       variables["precision"] = trainable["precision"]
+      if config.noise_ramp_fraction is not None:
+        variables["precision"] = ramped_strength(
+          trainable["precision"], specs, state.step, config.steps, config.noise_ramp_fraction
+        )
     logits, updated = model.apply(
       variables,
       batch["input"],
@@ -162,9 +167,12 @@ def make_train_step(
       trainable, state, batch, key, teacher
     )
     if config.granularity == "layer":
-      # Channels that start alike and get one gradient stay alike.
-      share = lambda g: jnp.broadcast_to(jnp.mean(g), g.shape)
-      grads = {**grads, "precision": jax.tree.map(share, grads["precision"])}
+      grads = {**grads, "precision": shared_by_layers(grads["precision"])}
+    if config.gradient_scaling is not None:
+      changed = scaled_by_rounding(
+        grads["params"], state.params, state.assignment, specs, config.gradient_scaling
+      )
+      grads = {**grads, "params": changed}
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
     trainable = optax.apply_updates(trainable, updates)
     if config.freeze_fraction is not None:

@@ -126,8 +126,7 @@ class QuantizedLayer(nn.Module, kw_only=True):
       return _plus(contract(x, (kernel * alpha).astype(kernel.dtype)), bias)
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
     if self.mode in NOISE_MODES and self.pinned_bits is None:
-      s = self.read("precision", "s", self.mode)
-      return self._noisy(x, kernel, alpha, beta, bias, s, spec, contract)
+      return self._noisy(x, kernel, alpha, beta, bias, spec, contract)
     bits = self._assigned_bits(channels)
     return self._rounded(x, kernel, alpha, beta, bias, bits, spec, contract)
 
@@ -145,12 +144,15 @@ class QuantizedLayer(nn.Module, kw_only=True):
     top = jnp.mean(quantize.grid_top(sigma, self.signed) / sigma)
     return scale_gradient(beta, jax.lax.rsqrt(x.size * top))
 
-  def _noisy(self, x, kernel, alpha, beta, bias, s, spec, contract):
-    sigma = sigma_of_s(s)
+  def _noisy(self, x, kernel, alpha, beta, bias, spec, contract):
+    sigma = sigma_of_s(self.read("precision", "s", self.mode))
     beta = self._activation_scale(x, beta, jax.lax.stop_gradient(sigma))
     a_key, w_key = jax.random.split(self.make_rng("noise"))
     a_noise = uniform_noise(a_key, x.shape) if self.mode == "noise" else jnp.zeros_like(x)
     w_noise = uniform_noise(w_key, kernel.shape)
+    if self.has_variable("precision", "strength"):  # a schedule's, otherwise noise is full
+      strength = self.get_variable("precision", "strength")
+      a_noise, w_noise = a_noise * strength, w_noise * strength
     a = fake_quant.noisy(x, 1.0 / beta, sigma, a_noise, signed=self.signed)
     w = quantize.inject_noise(kernel, per_weight(sigma, spec), w_noise, signed=True)
     # On the weights, scales cost no passes over the outputs, forward or backward.

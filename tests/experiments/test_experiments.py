@@ -151,6 +151,9 @@ def test_ablations_change_what_their_labels_say():
   assert recipes["granules"].search.regularizers[0].name == "granule"
   assert recipes["frozen"].search.freeze_fraction == 0.4
   assert recipes["stale_norms"].finetune.norm_batches == 0
+  assert recipes["scaled_gradients"].finetune.gradient_scaling == 0.2
+  assert recipes["growing_noise"].search.noise_ramp_fraction == 0.5
+  assert recipes["cold_start"].train.steps == 1
   assert recipes["decay"].finetune.optimizer.weight_decay == 1e-4
   assert recipes["long_search"].search.steps == recipes["long_search"].finetune.steps
   ramps = [recipes[k].budget.ramp_fraction for k in ("limit_at_once", "granules", "limit_late")]
