@@ -1,10 +1,13 @@
 """Budgets on learned bits, held by a multiplier that the training loop adapts.
 
-The loss carries `multiplier * measure / unit` (`penalty`); after each step the multiplier climbs in
-proportion to the excess over the limit and falls, never below zero, when the budget is met: dual
-ascent on the constraint, damped by a term that is proportional to the excess itself (Platt and
-Barr, 1988). The limit itself ramps from the starting value, so that bits come down
-gradually. All functions but the config's construction are pure and traceable.
+The loss carries `multiplier * measure / unit` (`penalty`); after each step the multiplier climbs
+while the quantity is above its limit and falls while it is below: dual ascent on the constraint,
+damped by a factor that follows the excess itself (Platt and Barr, 1988). Both act on the
+multiplier's logarithm, because learned bits do: where a search is at rest, what a bit is worth
+falls fourfold with every bit (docs/assignment.md), so a unit of excess asks for the same change of
+the logarithm in every network, whatever its loss, and at every limit. The limit itself ramps from
+the starting value, so that bits come down gradually. All functions but the config's construction
+are pure and traceable.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ from hetjax.hardware import Target, channel_costs, network_cycles
 
 QUANTITIES = ("mean_bits_params", "mean_bits_macs", "file_bytes", "latency_us")
 
+INITIAL = 1e-3  # multiplier: small beside what any network came to, and soon left
+LEAST, LARGEST = 1e-6, 1e3  # multipliers
+_MOST = math.log(20.0)
+
 Scalar = Float[Array, ""] | float
 
 
@@ -35,8 +42,8 @@ class Budget:
       (bytes of the artifact), or "latency_us" (microseconds per example on `machine`, by
       `hetjax.hardware.cost`).
     limit: The most of the quantity that is allowed, in its unit.
-    rate: Change of the multiplier per step and unit of excess (see `unit`).
-    damping: What a unit of excess adds to the multiplier at once, for as long as it lasts.
+    rate: Change of the multiplier's logarithm per step and unit of excess (see `unit`).
+    damping: What a unit of excess adds to that logarithm at once, for as long as it lasts.
     ramp_fraction: Part of the search phase over which the limit ramps; 0 sets it at once.
     overhead_bytes: For "file_bytes", what the file holds besides the packed weights; None until
       `hetjax.learn.overhead` has measured it.
@@ -48,8 +55,8 @@ class Budget:
 
   quantity: str
   limit: float
-  rate: float = 0.005
-  damping: float = 0.05
+  rate: float = 0.1
+  damping: float = 10.0
   ramp_fraction: float = 0.6
   overhead_bytes: int | None = None
   machine: Target | None = None
@@ -155,7 +162,9 @@ def excess(
 def penalty(
   budget: Budget, multiplier: Scalar, over: Scalar, value: Scalar, specs: LayerSpecs
 ) -> Any:
-  """Term of the loss: `max(0, multiplier + damping * excess) * value / unit`.
+  """Term of the loss: `multiplier * exp(damping * excess) * value / unit`.
+
+  The factor is at most 20 and at least a twentieth.
 
   Args:
     budget: The budget.
@@ -164,10 +173,10 @@ def penalty(
     value: `measure`, through which gradients reach the bits.
     specs: The model's quantized layers.
   """
-  weight = jnp.maximum(0.0, multiplier + budget.damping * jax.lax.stop_gradient(over))
-  return weight * value / unit(budget, specs)
+  exponent = jnp.clip(budget.damping * jax.lax.stop_gradient(over), -_MOST, _MOST)
+  return multiplier * jnp.exp(exponent) * value / unit(budget, specs)
 
 
 def step_multiplier(budget: Budget, multiplier: Scalar, over: Scalar) -> Float[Array, ""]:
-  """One step of dual ascent, `max(0, multiplier + rate * excess)`."""
-  return jnp.maximum(0.0, multiplier + budget.rate * over)
+  """One step of dual ascent, `multiplier * exp(rate * excess)`, within `LEAST` and `LARGEST`."""
+  return jnp.clip(multiplier * jnp.exp(budget.rate * over), LEAST, LARGEST)

@@ -85,8 +85,10 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(*parts, optax.scale_by_learning_rate(cosine(config.learning_rate)))
 
   frozen = optax.set_to_zero()
-  scales = in_log_space(optax.adam(cosine(config.scale_rate))) if config.scale_rate else frozen
-  precision = optax.adam(level(config.precision_rate)) if config.precision_rate else frozen
+  # Flat: some values per layer each would take longer to dispatch than to compute.
+  adam = lambda rate: optax.flatten(optax.adam(rate))
+  scales = in_log_space(adam(cosine(config.scale_rate))) if config.scale_rate else frozen
+  precision = adam(level(config.precision_rate)) if config.precision_rate else frozen
   return optax.multi_transform(
     {
       WEIGHTS: body(config.weight_decay),

@@ -75,7 +75,7 @@ def initial_state(
     precision=trainable["precision"],
     assignment=variables.get("assignment", {}),
     opt_state=make_optimizer(config.optimizer, config.steps).init(trainable),
-    multiplier=jnp.float32(0.0),
+    multiplier=jnp.float32(0.0 if config.budget is None else budgets.INITIAL),
     budget_start=start,
   )
 
