@@ -45,7 +45,7 @@ CHANGES = {
   "cold_start": {"train.steps": 1, "search.steps": 6 * STEPS_PER_EPOCH - 1},
   "limit_at_once": {"budget.ramp_fraction": 0.0},
   "limit_late": {"budget.ramp_fraction": 0.8},
-  "undamped": {"budget.rate": 0.02, "budget.damping": 0.0},
+  "undamped": {"budget.damping": 0.0},
 }
 
 
