@@ -24,22 +24,16 @@ def get_config() -> ml_collections.ConfigDict:
       "stages": ((1, 24, 1, 1), (4, 48, 2, 2), (4, 96, 3, 2)),
       "stem_features": 24,
       "last_features": 384,
-      "palette": (1, 2, 4),
+      # First blocks and depthwise layers ask for more than four bits and hold few weights.
+      "palette": (2, 4, 8),
     }
   )
-  for phase, epochs in (("train", 8), ("search", 3), ("finetune", 9)):
+  for phase, epochs in (("train", 5), ("search", 3), ("finetune", 12)):
     config[phase].steps = epochs * STEPS_PER_EPOCH
   within = lambda ratio: {
     "method": "heterogeneous",
     "quantity": "file_bytes",
     "limit": int(FLOAT_BYTES / ratio),
   }
-  # The first blocks and the depthwise layers ask for more than four bits and hold few weights.
-  wider = {"label": "levels248", "options": (("model_config.palette", (2, 4, 8)),)}
-  config.trials = (
-    {"method": "float32"},
-    within(8.05),
-    within(8.05) | wider,
-    within(10.05) | wider,
-  )
+  config.trials = ({"method": "float32"}, within(8.05), within(10.05))
   return config

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import assigned, compare, trials
+from experiments import assigned, compare, repeated, trials
 from hetjax.hardware import load_target
 from hetjax.learn import methods
 from hetjax.learn.recipe import Experiment
@@ -85,6 +85,26 @@ def test_an_assignment_is_judged_from_checkpoints_without_training(compared, con
     with pytest.raises(FileNotFoundError, match=f"{where}/.*, the last checkpoint of a finished"):
       assigned.assignment_row(changed, trial, folder, None, "valid")
   assert not list(folder.glob("start-seed1*"))
+
+
+def test_a_search_is_repeated_from_the_same_float_network(compared, config):
+  folder, wanted, _ = compared
+  (trial,) = (t for t in wanted if t.method == "heterogeneous")
+  recipe = trials.recipe_of(trials.configured(config, trial))
+  before = {p: p.stat().st_mtime_ns for p in folder.glob("*/checkpoints/*/*/*")}
+  rows = repeated.repeated_rows(recipe, trial, folder, 7)
+  after = {p: p.stat().st_mtime_ns for p in folder.glob("*/checkpoints/*/*/*")}
+  assert before.items() <= after.items() and len(after) > len(before)
+  report = json.loads((folder / trial.name / "assignment.json").read_text())["layers"]
+  assert len(rows) > 1
+  for row in rows:
+    assert row["mean"] == pytest.approx(report[row["layer"]]["learned_mean_bits"])
+    assert row["spread"] > 0 and row["change"] > 0 and -1 <= row["correlation"] <= 1
+  assert repeated.repeated_rows(recipe, trial, folder, 7) == rows  # found, not trained
+  with pytest.raises(ValueError, match="seed must differ from the trial's, got 0"):
+    repeated.repeated_rows(recipe, trial, folder, 0)
+  with pytest.raises(ValueError, match="must learn bits per channel, got 'layerwise'"):
+    repeated.repeated_rows(recipe, dataclasses.replace(trial, method="layerwise"), folder, 7)
 
 
 def test_trials_share_a_float_network_unless_it_is_configured_otherwise(compared, config):
