@@ -38,7 +38,14 @@ def get_config() -> ml_collections.ConfigDict:
   within = {"quantity": "file_bytes", "limit": UNIFORM_2_BYTES}
   config.trials = (
     {"method": "float32"},
-    {"method": "heterogeneous", "quantity": "file_bytes", "limit": int(FLOAT_BYTES / 8.05)},
+    {
+      "method": "heterogeneous",
+      "quantity": "file_bytes",
+      "limit": int(FLOAT_BYTES / 8.05),
+      # At more than three bits on average many channels ask for more than four.
+      "label": "levels248",
+      "options": (("model_config.palette", (2, 4, 8)),),
+    },
     {"method": "heterogeneous"} | within,
     {"method": "uniform", "limit": 2.0},
     {"method": "layerwise"} | within,
