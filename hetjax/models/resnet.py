@@ -21,25 +21,6 @@ from hetjax.models.parts import conv_and_norm, stage_palettes
 STEMS = {"cifar": (3, 1, 1), "strided": (3, 2, 1), "imagenet": (7, 2, 3)}
 
 
-class SingleBlock(nn.Module):
-  """One 3x3 convolution and a shortcut, so that every convolution of few bits has one past it.
-
-  Bi-Real Net (Liu et al., 2018, arXiv 1808.00278), here with the ReLU after the sum.
-  """
-
-  features: int
-  strides: int
-  conv: Callable
-  norm: Callable
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo n"]:
-    y = self.norm(name="norm1")(
-      self.conv(self.features, 3, self.strides, padding=1, name="conv1")(x)
-    )
-    return nn.relu(y + _shortcut(self, x, self.features))
-
-
 class BasicBlock(nn.Module):
   """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
 
@@ -99,7 +80,6 @@ class ResNet(nn.Module):
   classes: int = 10
   stem: str = "cifar"
   bottleneck: bool = False
-  single: bool = False
   palette: Palette | Sequence[Palette] = Palette()
   pinned_bits: int = 8
 
@@ -149,7 +129,7 @@ class ResNet(nn.Module):
     x = nn.relu(norm(name="stem_norm")(x))
     if self.stem == "imagenet":
       x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-    block = BottleneckBlock if self.bottleneck else SingleBlock if self.single else BasicBlock
+    block = BottleneckBlock if self.bottleneck else BasicBlock
     for stage, (count, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
       staged = functools.partial(conv, palette=palettes[stage])
       for index in range(count):
