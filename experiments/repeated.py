@@ -18,6 +18,8 @@ from hetjax.learn.overhead import measured
 from hetjax.learn.recipe import Experiment, Recipe
 from hetjax.report import Column
 
+_ALIKE = 1e-4  # bits, rounding errors of learned ones
+
 COLUMNS = (
   Column("layer", "layer"),
   Column("channels", "channels"),
@@ -32,8 +34,8 @@ COLUMNS = (
 def repeated_rows(recipe: Recipe, trial: Trial, workdir: Path, seed: int) -> list[dict[str, Any]]:
   """Learned bits of a trial's search beside those of another search from the same float network.
 
-  The second one sees batches in another order, and other noise. Each search is trained, or resumed,
-  or found where it has been trained.
+  The second one sees batches in another order, calibrates on another one, and draws other noise.
+  Each search is trained, or resumed, or found where it has been trained.
 
   Args:
     recipe: The trial's.
@@ -77,7 +79,7 @@ def repeated_rows(recipe: Recipe, trial: Trial, workdir: Path, seed: int) -> lis
 
 
 def _row(name: str, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-  centred = [bits - bits.mean() for bits in (first, second)]
+  centred = [bits - bits.mean() for bits in (first.astype(np.float64), second.astype(np.float64))]
   power = float(np.sqrt(np.mean(centred[0] ** 2) * np.mean(centred[1] ** 2)))
   return {
     "layer": name,
@@ -87,5 +89,5 @@ def _row(name: str, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     "spread": float(first.std()),
     "change": float(np.sqrt(np.mean((centred[0] - centred[1]) ** 2))),
     # Channels that are all alike correlate with nothing.
-    "correlation": float(np.mean(centred[0] * centred[1]) / power) if power > 0 else None,
+    "correlation": float(np.mean(centred[0] * centred[1]) / power) if power > _ALIKE**2 else None,
   }

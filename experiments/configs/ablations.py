@@ -3,9 +3,10 @@
 The question: three levels against two and one, channels against layers, granules held or not, noise
 on activations or not, distillation or not, scales learned or not, weights decayed or not, batch
 norms re-estimated or not, gradients straight through or scaled, noise at once or growing, a float
-network to start from or none; freezing, a longer search, a limit that holds at once or late. Twelve
-epochs, three seeds, since one says little. Trials are scored on validation images; `splits` gets
-"test" for the final table alone. Results hold the seconds of each trial.
+network to start from or none (its epochs then go to the search); freezing, a longer search, a limit
+that holds at once or late. Twelve epochs, three seeds, since one says little. Trials are scored on
+validation images; `splits` gets "test" for the final table alone. Results hold the seconds of each
+trial.
 Command: python -m experiments.compare --config experiments/configs/ablations.py \
   --workdir runs/ablations
 """

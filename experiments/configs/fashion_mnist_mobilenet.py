@@ -1,8 +1,8 @@
 """A small MobileNetV2 on Fashion-MNIST: depthwise-separable blocks of few bits.
 
 The aim, which no committed result answers yet: at an eighth of the file, within 0.6 points of the
-float32 network trained for as many epochs. Choices are made on validation images; `splits` gets
-"test" for the final table alone. Results hold the seconds of each trial.
+float32 network trained for as many epochs; and what a tenth costs. Choices are made on validation
+images; `splits` gets "test" for the final table alone. Results hold the seconds of each trial.
 Command: python -m experiments.compare --config experiments/configs/fashion_mnist_mobilenet.py \
   --workdir runs/mobilenet
 """

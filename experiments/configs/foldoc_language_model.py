@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
       "method": "heterogeneous",
       "quantity": "file_bytes",
       "limit": int(FLOAT_BYTES / 8.05),
-      # At more than three bits on average many channels ask for more than four.
+      # At more than three bits on average: room above four.
       "label": "levels248",
       "options": (("model_config.palette", (2, 4, 8)),),
     },

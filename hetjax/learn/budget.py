@@ -3,11 +3,11 @@
 The loss carries `multiplier * measure / unit` (`penalty`); after each step the multiplier climbs
 while the quantity is above its limit and falls while it is below: dual ascent on the constraint,
 damped by a factor that follows the excess itself (Platt and Barr, 1988). Both act on the
-multiplier's logarithm, because learned bits do: where a search is at rest, what a bit is worth
-falls fourfold with every bit (docs/assignment.md), so a unit of excess asks for the same change of
-the logarithm in every network, whatever its loss, and at every limit. The limit itself ramps from
-the starting value, so that bits come down gradually. All functions but the config's construction
-are pure and traceable.
+multiplier's logarithm, since where a search is at rest what a bit is worth falls about fourfold
+with every bit (docs/assignment.md): some excess asks for much the same change of the logarithm
+whether the limit is high or low and whatever scale the loss has. The limit itself ramps from the
+starting value, so that bits come down gradually. All functions but the config's construction are
+pure and traceable.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from hetjax.hardware import Target, channel_costs, network_cycles
 
 QUANTITIES = ("mean_bits_params", "mean_bits_macs", "file_bytes", "latency_us")
 
-INITIAL = 1e-3  # multiplier: small beside what any network came to, and soon left
-LEAST, LARGEST = 1e-6, 1e3  # multipliers
-_MOST = math.log(20.0)
+INITIAL = 1e-3  # multiplier; a wrong one costs a search the steps in which it grows or falls
+LEAST, LARGEST = 1e-6, 1e3  # multipliers; from further out one would not come back in a search
+# Larger excesses count as this. Learned bits move at Adam's pace: while they cannot follow, a
+# multiplier that went on growing would end where it silences the loss and makes channels alike.
+MOST_EXCESS = 0.3
 
 Scalar = Float[Array, ""] | float
 
@@ -42,7 +44,8 @@ class Budget:
       (bytes of the artifact), or "latency_us" (microseconds per example on `machine`, by
       `hetjax.hardware.cost`).
     limit: The most of the quantity that is allowed, in its unit.
-    rate: Change of the multiplier's logarithm per step and unit of excess (see `unit`).
+    rate: Change of the multiplier's logarithm per step and unit of excess (see `unit`), of which
+      no more than `MOST_EXCESS` counts.
     damping: What a unit of excess adds to that logarithm at once, for as long as it lasts.
     ramp_fraction: Part of the search phase over which the limit ramps; 0 sets it at once.
     overhead_bytes: For "file_bytes", what the file holds besides the packed weights; None until
@@ -164,8 +167,6 @@ def penalty(
 ) -> Any:
   """Term of the loss: `multiplier * exp(damping * excess) * value / unit`.
 
-  The factor is at most 20 and at least a twentieth.
-
   Args:
     budget: The budget.
     multiplier: Its multiplier.
@@ -173,10 +174,14 @@ def penalty(
     value: `measure`, through which gradients reach the bits.
     specs: The model's quantized layers.
   """
-  exponent = jnp.clip(budget.damping * jax.lax.stop_gradient(over), -_MOST, _MOST)
-  return multiplier * jnp.exp(exponent) * value / unit(budget, specs)
+  damping = jnp.exp(budget.damping * _counted(jax.lax.stop_gradient(over)))
+  return multiplier * damping * value / unit(budget, specs)
 
 
 def step_multiplier(budget: Budget, multiplier: Scalar, over: Scalar) -> Float[Array, ""]:
-  """One step of dual ascent, `multiplier * exp(rate * excess)`, within `LEAST` and `LARGEST`."""
-  return jnp.clip(multiplier * jnp.exp(budget.rate * over), LEAST, LARGEST)
+  """One step of dual ascent, `multiplier * exp(rate * excess)`, from `LEAST` to `LARGEST`."""
+  return jnp.clip(multiplier * jnp.exp(budget.rate * _counted(over)), LEAST, LARGEST)
+
+
+def _counted(over: Scalar) -> Float[Array, ""]:
+  return jnp.clip(over, -MOST_EXCESS, MOST_EXCESS)

@@ -30,18 +30,19 @@ def scaled_by_rounding(
   specs: LayerSpecs,
   strength: float,
 ) -> Mapping[str, Any]:
-  """Element-wise gradient scaling of kernels (EWGS: Lee, Kim and Ham, 2021, equation 6).
+  """Element-wise gradient scaling of kernels, after EWGS (Lee, Kim and Ham, 2021, 2104.00903).
 
   Straight through, a weight gets its level's gradient g wherever it is in the level's cell. Here it
   gets `g (1 + strength sign(g) (w - level) / sigma)`: larger where the descent leads to the level,
-  smaller where it leads away.
+  smaller where it leads away. Unlike there distances are in halves of the cell, so that one
+  strength suits all precisions, and activations' gradients stay as they are.
 
   Args:
     gradients: Of `params`.
     params: Linen `params`, kernels in grid units.
     assignment: The `assignment` collection.
     specs: The model's quantized layers, pinned ones included.
-    strength: 0 to 1; 1 stops a weight that is about to leave its cell.
+    strength: 0 to 1; at 1 the gradient is zero for a weight that is about to leave its cell.
 
   Returns:
     Gradients, changed where layers have kernels.
@@ -67,6 +68,8 @@ def ramped_strength(
   precision: Mapping[str, Any], specs: LayerSpecs, steps_done: Any, steps: int, fraction: float
 ) -> Mapping[str, Any]:
   """`precision` whose layers inject noise that grows linearly to its full size.
+
+  Until then s gets less gradient than the noise of its bits would give it.
 
   Args:
     precision: The collection that layers read in the noise modes.

@@ -55,6 +55,17 @@ def in_log_space(inner: optax.GradientTransformation) -> optax.GradientTransform
   return optax.GradientTransformation(init, update)
 
 
+def _flat(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Runs `inner` on all leaves as one vector: a layer holds few, and each dispatch costs time."""
+  flat = optax.flatten(inner)
+  of = lambda tree: flat if jax.tree.leaves(tree) else inner  # nothing cannot be concatenated
+
+  def update(updates, state, params=None):
+    return of(updates).update(updates, state, params)
+
+  return optax.GradientTransformation(lambda params: of(params).init(params), update)
+
+
 def label(path: tuple, _leaf) -> str:
   """Group of a trainable leaf at `path` of {"params": ..., "precision": ...}."""
   keys = [getattr(entry, "key", entry) for entry in path]
@@ -85,8 +96,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(*parts, optax.scale_by_learning_rate(cosine(config.learning_rate)))
 
   frozen = optax.set_to_zero()
-  # Flat: some values per layer each would take longer to dispatch than to compute.
-  adam = lambda rate: optax.flatten(optax.adam(rate))
+  adam = lambda rate: _flat(optax.adam(rate))
   scales = in_log_space(adam(cosine(config.scale_rate))) if config.scale_rate else frozen
   precision = adam(level(config.precision_rate)) if config.precision_rate else frozen
   return optax.multi_transform(

@@ -68,8 +68,9 @@ class PhaseConfig:
         f"norm_batches must not be negative and is for mode 'quantized', got {self.norm_batches} "
         f"for mode {self.mode!r}"
       )
-    if self.noise_ramp_fraction is not None and not 0 < self.noise_ramp_fraction <= 1:
-      raise ValueError(f"noise_ramp_fraction must be in (0, 1], got {self.noise_ramp_fraction}")
+    # Bits that were learned under less noise than they stand for are not worth assigning.
+    if self.noise_ramp_fraction is not None and not 0 < self.noise_ramp_fraction <= 0.6:
+      raise ValueError(f"noise_ramp_fraction must be in (0, 0.6], got {self.noise_ramp_fraction}")
     if self.gradient_scaling is not None and (
       self.mode != "quantized" or not 0 <= self.gradient_scaling <= 1
     ):

@@ -14,6 +14,9 @@ gradient is that of a batch norm's gain; nothing is divided by it. Beta divides 
 is the scale of learned-step-size quantization (Esser et al., 2020), whose gradient factor
 `1 / sqrt(elements * top)` keeps it in proportion to the weights' gradients.
 
+A schedule of the noise modes may put `strength` beside `s`, a factor on the noise
+(`learn.gradients.ramped_strength`); it is no variable of the network.
+
 A pinned layer has one level, no `precision` and no `assignment`; in the noise modes it rounds.
 """
 

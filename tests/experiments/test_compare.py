@@ -100,7 +100,9 @@ def test_a_search_is_repeated_from_the_same_float_network(compared, config):
   for row in rows:
     assert row["mean"] == pytest.approx(report[row["layer"]]["learned_mean_bits"])
     assert row["spread"] > 0 and row["change"] > 0 and -1 <= row["correlation"] <= 1
-  assert repeated.repeated_rows(recipe, trial, folder, 7) == rows  # found, not trained
+  assert repeated.repeated_rows(recipe, trial, folder, 7) == rows
+  found = {p: p.stat().st_mtime_ns for p in folder.glob("*/checkpoints/*/*/*")}
+  assert found == after  # not trained again
   with pytest.raises(ValueError, match="seed must differ from the trial's, got 0"):
     repeated.repeated_rows(recipe, trial, folder, 0)
   with pytest.raises(ValueError, match="must learn bits per channel, got 'layerwise'"):

@@ -111,3 +111,11 @@ def test_in_log_space_is_the_inner_rule_on_logarithms():
     log = optax.apply_updates(log, log_updates)
     np.testing.assert_allclose(p, jnp.exp(log), rtol=2e-4)
   assert np.all(np.asarray(p) > 0) and not np.allclose(p, [1e-4, 0.5, 30.0], rtol=0.1)
+
+
+def test_groups_may_be_empty():
+  config = OptimizerConfig(scale_rate=1e-2, precision_rate=1e-2)
+  tree = {"params": {"norm": {"scale": jnp.ones(2)}}, "precision": {}}
+  optimizer = make_optimizer(config, 10)
+  updates, _ = optimizer.update(tree, optimizer.init(tree), tree)
+  assert np.all(updates["params"]["norm"]["scale"] != 0)

@@ -12,12 +12,12 @@ from hetjax.core.precision import s_of_bits
 from tests.shared.nets import random_variables
 
 
-def _samples(x, kernel, s, signed, count=20_000):
+def _samples(x, kernel, s, signed, count=20_000, **schedule):
   """Outputs of a one-output dense layer under many keys, alpha = 2 and beta = 0.5."""
   layer = hnn.Dense(1, use_bias=False, signed=signed, mode="noise")
   variables = {
     "params": {"kernel": kernel, "alpha": jnp.full(1, 2.0), "beta": jnp.float32(0.5)},
-    "precision": {"s": s},
+    "precision": {"s": s, **schedule},
   }
   run = jax.jit(jax.vmap(lambda key: layer.apply(variables, x, rngs={"noise": key})[0]))
   return np.asarray(run(jax.random.split(jax.random.key(3, impl="rbg"), count)))
@@ -33,6 +33,18 @@ def test_mean_and_variance_of_the_output(signed):
   spread = (a**2 + sigma**2 / 3) * (w**2 + sigma**2 / 3) - a**2 * w**2
   assert y.mean() == pytest.approx(np.dot(a, w), abs=4 * np.sqrt(spread.sum() / len(y)))
   assert y.var() == pytest.approx(spread.sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_schedule_shrinks_the_noise_of_both_operands(strength):
+  a, w, bits = np.array([0.3, 0.8]), np.array([0.2, 1.1]), np.array([1.5, 2.0])
+  x, kernel = jnp.float32(0.5 * a), jnp.float32(w)[:, None]
+  y = _samples(x, kernel, s_of_bits(bits), True, strength=jnp.float32(strength))
+  power = (strength * 2.0 ** (1 - bits)) ** 2 / 3
+  spread = ((a**2 + power) * (w**2 + power) - a**2 * w**2).sum()
+  np.testing.assert_allclose(y.var(), spread, rtol=0.05, atol=1e-12)
+  if strength == 0:
+    np.testing.assert_allclose(y, np.dot(a, w), rtol=1e-6)
 
 
 def test_noise_has_the_support_of_the_rounding_error():
