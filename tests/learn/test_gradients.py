@@ -71,8 +71,8 @@ def _loss_of_first_step(**fields):
   exp = tiny.shared()
   config = dataclasses.replace(exp.recipe.search, steps=1000, **fields)
   variables = tiny.start_variables(exp)
-  spread = lambda s: jnp.full_like(s, 1.0)  # 1.5 bits: much noise
-  variables["precision"] = jax.tree.map(spread, variables["precision"])
+  noisy = lambda s: jnp.full_like(s, 1.0)  # 1.5 bits: much noise
+  variables["precision"] = jax.tree.map(noisy, variables["precision"])
   state = initial_state(config, variables, exp.run.specs)
   state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
   key = jax.random.key(0, impl="rbg")
@@ -91,7 +91,7 @@ def _layers(tree):
       yield from _layers(node)
 
 
-def test_the_step_of_a_ramp_has_less_noise():
+def test_a_ramp_of_the_noise_reaches_the_step():
   full, ramped = (_loss_of_first_step(noise_ramp_fraction=f) for f in (None, 0.6))
   assert abs(ramped - full) > 1e-3
 
