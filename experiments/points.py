@@ -20,7 +20,10 @@ Row = Mapping[str, Any]
 
 
 def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
-  """Rows of a folder's trials that were scored on `split`, with "score" and any measured time.
+  """Rows of a folder's trials that were scored on `split`, each with its score and times.
+
+  "score" is accuracy in percent, or perplexity of text; "cross_entropy" is the mean over the split;
+  "microseconds" is there if latency was measured.
 
   Raises:
     ValueError: there is none, or a file is no result.
@@ -32,7 +35,8 @@ def trial_rows(folder: Path, split: str) -> list[dict[str, Any]]:
     score = row.get("perplexity", row["accuracy"]).get(split)
     if score is not None:
       time = {"microseconds": measured[row["name"]]} if row["name"] in measured else {}
-      found.append(dict(row) | {"score": score} | time)
+      scores = {"score": score, "cross_entropy": row["loss"][split]}
+      found.append(dict(row) | scores | time)
   if not found:
     raise ValueError(f"results must hold trials scored on {split!r}, {folder} holds none")
   return found

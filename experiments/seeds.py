@@ -54,6 +54,8 @@ def _together(same: Sequence[Row], floats: Mapping[int, float]) -> dict[str, Any
   if not _is_baseline(first) and all(row["seed"] in floats for row in same):
     behind = [_behind(row, floats[row["seed"]]) for row in same]
     told |= {"behind": float(np.mean(behind)), "behind_spread": _spread(behind)}
+  entropies = [row["cross_entropy"] for row in same]
+  told |= {"cross_entropy": float(np.mean(entropies)), "cross_entropy_spread": _spread(entropies)}
   for key in ("mean_bits", "mean_bits_macs"):
     if key in first:
       told[key] = float(np.mean([row[key] for row in same]))
@@ -80,6 +82,15 @@ def columns(split: str, text: bool) -> tuple[Column, ...]:
   """Columns of the table; `text` if scores are perplexities."""
   two, digits = (lambda v: f"{v:.2f}"), (lambda v: f"{v:.4f}" if text else f"{v:.2f}")
   score, behind = ("perplexity", "worse by %") if text else ("accuracy %", "below float32")
+  # Tells networks apart that accuracy does not, images being few; perplexity says it already.
+  entropy = (
+    ()
+    if text
+    else (
+      Column("cross_entropy", "cross-entropy", lambda v: f"{v:.4f}"),
+      Column("cross_entropy_spread", "+-", lambda v: f"{v:.4f}"),
+    )
+  )
   return (
     Column("name", "method"),
     Column("budget", "budget"),
@@ -88,6 +99,7 @@ def columns(split: str, text: bool) -> tuple[Column, ...]:
     Column("spread", "+-", digits),
     Column("behind", behind, two),
     Column("behind_spread", "+-", two),
+    *entropy,
     Column("mean_bits", "bits by params", two),
     Column("mean_bits_macs", "by MACs", two),
     Column("file_bytes", "file bytes"),

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import hypothesis
+
+# Workers, and the processes that tests start, compile each program once between them. A directory
+# of one's own, named in the environment, is kept.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hetjax-tests-")
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+  atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # The same examples on every run: a failure is the change's, never the dice's.
 hypothesis.settings.register_profile("hetjax", deadline=None, derandomize=True, print_blob=True)

@@ -17,7 +17,7 @@ from typing import Any
 import flax.linen as nn
 
 from hetjax.core import Palette
-from hetjax.models import language_model, mobilenet, resnet, transformer, vit
+from hetjax.models import language_model, lenet, mobilenet, resnet, transformer, vit
 
 FAMILIES: Mapping[str, type[nn.Module]] = MappingProxyType(
   {
@@ -26,6 +26,7 @@ FAMILIES: Mapping[str, type[nn.Module]] = MappingProxyType(
     "transformer": transformer.Transformer,
     "language_model": language_model.LanguageModel,
     "vit": vit.ViT,
+    "lenet": lenet.LeNet,
   }
 )
 MODELS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -34,6 +35,7 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     **{f"resnet{d}": resnet.cifar(d) for d in (8, 14, 20, 32, 44, 56)},
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
+    "lenet_300_100": lenet.lenet_300_100,
     "transformer_small": transformer.transformer_small,
     "vit_tiny": vit.vit_tiny,
     "vit_small": vit.vit_small,

@@ -32,7 +32,7 @@ def test_networks_and_engines_take_turns(tmp_path):
 def _row(method, seed, score, size, label="", limit=2.0):
   return {
     "name": f"{method}{label}{limit}{seed}", "method": method, "label": label, "seed": seed,
-    "splits": ["test"], "accuracy": {"test": score}, "file_bytes": size,
+    "splits": ["test"], "accuracy": {"test": score}, "loss": {"test": 0.3}, "file_bytes": size,
     "budget": {"quantity": "mean_bits_params", "limit": limit, "machine": None},
   }  # fmt: skip
 

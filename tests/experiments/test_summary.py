@@ -9,7 +9,8 @@ from experiments import seeds
 
 def _row(method, seed, score, size, limit=2.0, label="", **more):
   row = {"name": f"{method}{label}{limit}-{seed}", "method": method, "seed": seed, "label": label,
-         "accuracy": {"test": score}, "file_bytes": size, "epochs": 20.0, **more}  # fmt: skip
+         "accuracy": {"test": score}, "loss": {"test": 0.2 + seed / 100},
+         "file_bytes": size, "epochs": 20.0, **more}  # fmt: skip
   if method == "float32":
     return row
   budget = {"quantity": "mean_bits_params", "limit": limit, "machine": None}
@@ -25,6 +26,10 @@ ROWS = [
 ]  # fmt: skip
 
 
+def _scored(row):
+  return row | {"score": row["accuracy"]["test"], "cross_entropy": row["loss"]["test"]}
+
+
 @pytest.fixture
 def folder(tmp_path):
   where = tmp_path / "shirts"
@@ -35,12 +40,13 @@ def folder(tmp_path):
 
 
 def test_losses_are_against_the_float_network_of_the_same_seed():
-  told = {(r["name"], r["budget"]): r for r in seeds.summary([r | {"score": r["accuracy"]["test"]}
-                                                                for r in ROWS])}  # fmt: skip
+  told = {(r["name"], r["budget"]): r for r in seeds.summary([_scored(r) for r in ROWS])}
   two = told["heterogeneous", "mean_bits_params 2"]
   assert two["seeds"] == 2
   assert two["score"] == pytest.approx(94.1) and two["spread"] == pytest.approx(0.6)
   assert two["behind"] == pytest.approx(0.4) and two["behind_spread"] == pytest.approx(0.1)
+  assert two["cross_entropy"] == pytest.approx(0.205)
+  assert two["cross_entropy_spread"] == pytest.approx(0.005)
   assert two["file_bytes"] == 104 and two["compression"] == pytest.approx(1600 / 104)
   one = told["heterogeneous-kd", "mean_bits_params 1"]
   assert one["behind"] == pytest.approx(4.0) and one["spread"] is None
@@ -51,8 +57,8 @@ def test_losses_are_against_the_float_network_of_the_same_seed():
 
 def test_perplexity_is_behind_in_per_cent():
   rows = [
-    {**_row("float32", 0, 0, 1600), "perplexity": {"test": 4.0}, "score": 4.0},
-    {**_row("heterogeneous", 0, 0, 100), "perplexity": {"test": 4.1}, "score": 4.1},
+    {**_scored(_row("float32", 0, 0, 1600)), "perplexity": {"test": 4.0}, "score": 4.0},
+    {**_scored(_row("heterogeneous", 0, 0, 100)), "perplexity": {"test": 4.1}, "score": 4.1},
   ]
   assert seeds.summary(rows)[1]["behind"] == pytest.approx(2.5)
 

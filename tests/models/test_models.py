@@ -9,6 +9,7 @@ import pytest
 
 from hetjax import models
 from hetjax import nn as hnn
+from hetjax.core import Palette
 from hetjax.models import mobilenet
 
 
@@ -91,6 +92,19 @@ def test_stems():
   assert sizes == {"cifar": (1024, 1024), "strided": (256, 256), "imagenet": (256, 64)}
 
 
+def test_lenets_have_the_published_weights():
+  """Those of Han et al.'s networks (2015, arXiv 1510.00149) and Caffe's, but for the biases."""
+  for name, weights, pinned in (
+    ("lenet", 430_500, {"conv0", "head"}),
+    ("lenet_300_100", 266_200, {"head"}),
+  ):
+    specs = _specs(models.create(name), (28, 28, 1))
+    assert sum(s.weights for s in specs.values()) == weights
+    assert _pinned(specs) == pinned
+    assert {n for n, s in specs.items() if s.signed} == {next(iter(specs))}
+  assert specs["hidden0"].in_channels == 784  # a pixel is an input channel
+
+
 def _pinned(specs):
   return {n for n, s in specs.items() if s.pinned_bits is not None}
 
@@ -152,6 +166,12 @@ def test_what_cannot_be_made_is_refused():
     ("mobilenet_v2", (8, 8, 1), {"stages": ()}),
     ("mobilenet_v2", (8, 8, 1), {"stages": ((1, 8, 0, 1),)}),
     ("mobilenet_v2", (8, 8, 1), {"width": 0}),
+    ("lenet", (28, 28, 1), {"features": (20, 0)}),
+    ("lenet", (28, 28, 1), {"hidden": (-1,)}),
+    ("lenet", (28, 28, 1), {"kernel": 0}),
+    ("lenet", (28, 28, 1), {"kernel": 13}),
+    ("lenet", (28, 28, 1), {"palette": (Palette(), Palette())}),
+    ("lenet", (28, 28, 1), {"hidden": (), "features": ()}),
     ("transformer", (4, 8), {"heads": 5}),
     ("transformer", (4, 8), {"depth": 0}),
     ("transformer", (4, 8), {"activation": "swish"}),

@@ -49,6 +49,10 @@ TINY = {
     },
     (8, 8, 3),
   ),
+  "lenet": Tiny(
+    "lenet", {"features": [4, 6], "hidden": [8], "kernel": 3, "classes": 3}, (12, 14, 1)
+  ),
+  "pixels": Tiny("lenet", {"features": [], "hidden": [8, 6], "classes": 3}, (4, 5, 1)),
   "vectors": Tiny("transformer", _ENCODER | {"max_length": 6, "activation": "relu"}, (5, 7)),
   "tokens": Tiny("transformer", _ENCODER | {"max_length": 6, "vocabulary": 11}, (6,)),
   "language": Tiny("language_model", _BLOCKS | {"max_length": 6, "vocabulary": 11}, (6,)),
