@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.core import Palette
-from hetjax.models import mobilenet
+from hetjax.models import lenet, mobilenet
 
 
 def _example(shape, dtype=jnp.float32):
@@ -103,6 +104,14 @@ def test_lenets_have_the_published_weights():
     assert _pinned(specs) == pinned
     assert {n for n, s in specs.items() if s.signed} == {next(iter(specs))}
   assert specs["hidden0"].in_channels == 784  # a pixel is an input channel
+
+
+def test_pooling_by_slices_is_pooling():
+  x = jax.random.normal(jax.random.key(0), (2, 5, 8, 3))
+  pool = lambda x: nn.max_pool(x, (2, 2), (2, 2))
+  np.testing.assert_array_equal(lenet.halved(x), pool(x))
+  gradients = [jax.grad(lambda x, f=f: jnp.sum(f(x) ** 2))(x) for f in (lenet.halved, pool)]
+  np.testing.assert_array_equal(*gradients)
 
 
 def _pinned(specs):
