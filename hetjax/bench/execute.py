@@ -87,6 +87,7 @@ _OPS: dict[str, Callable] = {
   "dense": lambda node, values, x: x @ values["kernel"] + values["bias"],
   "add": lambda node, values, x, y: x + y,
   "max_pool": _max_pool,
+  "flatten": lambda node, values, x: x.reshape(x.shape[0], -1),
   "mean": lambda node, values, x: jnp.mean(x, axis=tuple(range(1, x.ndim - 1))),
   "layer_norm": _layer_norm,
   "attention": _attention,

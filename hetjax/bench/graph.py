@@ -10,6 +10,7 @@ norms of convolutions are already folded. A single layer is a graph of one node.
 | add | | activation |
 | max_pool | | window, strides, padding |
 | mean | | over all axes between batch and channels: to [b,c] |
+| flatten | | sizes (h,w,c) of images, to [b,h*w*c] with channels last |
 | layer_norm | scale f32[c], bias f32[c] | epsilon |
 | attention | | heads, channels; inputs query, key, value [b,t,c] |
 | shift | value f32[t,c], added to every example | |
@@ -73,6 +74,21 @@ class Graph:
     return [node for node in self.nodes if tensor in node.inputs]
 
 
+def flattened_channels_first(graph: Graph) -> Graph:
+  """For peers with NCHW images: vectors in that order, and dense layers that read them so."""
+  sizes = {n.output: n.options["sizes"] for n in graph.nodes if n.op == "flatten"}
+
+  def reordered(node: Node) -> Node:
+    if node.op != "dense" or node.inputs[0] not in sizes:
+      return node
+    h, w, c = sizes[node.inputs[0]]
+    order = np.arange(h * w * c).reshape(h, w, c).transpose(2, 0, 1).ravel()
+    kernel = np.ascontiguousarray(node.constants["kernel"][order])
+    return dataclasses.replace(node, constants={**node.constants, "kernel": kernel})
+
+  return dataclasses.replace(graph, nodes=tuple(map(reordered, graph.nodes)))
+
+
 class Builder:
   """Collects nodes and names their outputs. Methods take and return tensor names.
 
@@ -114,6 +130,10 @@ class Builder:
   def mean(self, x) -> str:
     """Mean over all positions."""
     return self._append("mean", [x], images=len(self.shape) == 4)
+
+  def flatten(self, x, *, sizes: tuple[int, int, int]) -> str:
+    """Images of the given height, width and channels as vectors."""
+    return self._append("flatten", [x], sizes=sizes)
 
   def layer_norm(self, x, scale, bias, *, epsilon: float) -> str:
     """Normalisation over the last axis."""

@@ -9,7 +9,7 @@ import flax.linen as linen
 import numpy as np
 
 from hetjax.bench.graph import Builder, Graph
-from hetjax.models import MobileNetV2, ResNet, Transformer
+from hetjax.models import LeNet, MobileNetV2, ResNet, Transformer
 from hetjax.models.mobilenet import scaled
 from hetjax.models.resnet import STEMS
 
@@ -21,7 +21,7 @@ def graph_of(model: linen.Module, variables: Tree, shape: tuple[int, ...]) -> Gr
   """A network in float mode as a graph.
 
   Args:
-    model: A ResNet, a MobileNetV2, or a Transformer over vectors.
+    model: A ResNet, a MobileNetV2, a LeNet, or a Transformer over vectors.
     variables: `params` without alpha and beta (`nn.packing.float_variables`), and `batch_stats`.
     shape: Of its input, batch first.
 
@@ -34,6 +34,8 @@ def graph_of(model: linen.Module, variables: Tree, shape: tuple[int, ...]) -> Gr
     _resnet(model, builder, params, stats)
   elif isinstance(model, MobileNetV2):
     _mobilenet(model, builder, params, stats)
+  elif isinstance(model, LeNet):
+    _lenet(model, builder, params, stats)
   elif isinstance(model, Transformer) and model.vocabulary is None:
     _transformer(model, builder, params)
   else:
@@ -41,9 +43,9 @@ def graph_of(model: linen.Module, variables: Tree, shape: tuple[int, ...]) -> Gr
   return builder.graph()
 
 
-def _folded(params: Tree, stats: Tree, conv: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
-  """Kernel and bias of a convolution without bias and the batch norm that follows it."""
-  kernel = np.asarray(params[conv]["kernel"])
+def _folded(params: Tree, stats: Tree, layer: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
+  """Kernel and bias of a layer without bias and the batch norm that follows it."""
+  kernel = np.asarray(params[layer]["kernel"])
   gain = np.asarray(params[norm]["scale"]) / np.sqrt(
     np.asarray(stats[norm]["var"]) + BATCH_NORM_EPSILON
   )
@@ -112,6 +114,22 @@ def _mobilenet(model: MobileNetV2, builder: Builder, params: Tree, stats: Tree) 
       channels = features
   x = builder.conv(x, *_folded(params, stats, "last_conv", "last_norm"), activation="relu6")
   _dense(builder, params["head"], builder.mean(x))
+
+
+def _lenet(model: LeNet, builder: Builder, params: Tree, stats: Tree) -> None:
+  x, (height, width, channels) = builder.input, builder.shape[1:]
+  for index, features in enumerate(model.features):
+    kernel, bias = _folded(params, stats, f"conv{index}", f"conv{index}_norm")
+    x = builder.max_pool(
+      builder.conv(x, kernel, bias, activation="relu"), window=2, strides=2, padding=0
+    )
+    height, width = ((size - model.kernel + 1) // 2 for size in (height, width))
+    channels = features
+  x = builder.flatten(x, sizes=(height, width, channels))
+  for index in range(len(model.hidden)):
+    kernel, bias = _folded(params, stats, f"hidden{index}", f"hidden{index}_norm")
+    x = builder.dense(x, kernel, bias, activation="relu")
+  _dense(builder, params["head"], x)
 
 
 def _transformer(model: Transformer, builder: Builder, params: Tree) -> None:

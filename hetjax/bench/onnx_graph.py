@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hetjax.bench.graph import Graph, Node
+from hetjax.bench.graph import Graph, Node, flattened_channels_first
 from hetjax.bench.quantization import Range, Ranges, quantize_kernel, quantized_tensors
 
 OPSET, IR = 20, 10  # the first with Gelu; read by every release that knows that set
@@ -53,7 +53,7 @@ def to_onnx(
     dynamic: Whether dense layers are ONNX Runtime's own operator with int8 weights, which quantizes
       activations by their range at hand; the rest stays in float32.
   """
-  model = _Model(dynamic)
+  graph, model = flattened_channels_first(graph), _Model(dynamic)
   kept = set(quantized_tensors(graph)) if ranges else set()
   ends = {"input", graph.output} if quantized_ends else set()
 
@@ -81,7 +81,7 @@ def to_onnx(
     if not (ranges and node.output in kept | ends and _saturates(node, ranges[node.output])):
       y = _activate(model, y, node.activation)
     tensors[node.output] = boundary(node.output, y, output=node.output == graph.output)
-    ranks[node.output] = 2 if node.op == "mean" else ranks[node.inputs[0]]
+    ranks[node.output] = 2 if node.op in ("mean", "flatten") else ranks[node.inputs[0]]
   last = tensors[graph.output]
   if ranks[graph.output] == 4 and channels_last:
     model.op("Transpose", last, perm=TO_NHWC, output="output")
@@ -198,6 +198,7 @@ _OPS = {
   "add": lambda model, node, inputs, ranges: model.op("Add", *inputs),
   "max_pool": _max_pool,
   "mean": _mean,
+  "flatten": lambda model, node, inputs, ranges: model.op("Flatten", *inputs, axis=1),
   "layer_norm": _layer_norm,
   "attention": _attention,
   "shift": lambda model, node, inputs, ranges: model.op(

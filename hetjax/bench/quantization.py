@@ -19,7 +19,7 @@ from hetjax.bench.execute import constants_of, execute
 from hetjax.bench.graph import Graph, Node
 
 TOPS = {8: 63, 4: 7}  # largest magnitudes of weight codes by bits
-IMAGE_OPS = ("conv", "add", "max_pool", "mean")
+IMAGE_OPS = ("conv", "add", "max_pool", "mean", "flatten")
 
 
 @dataclasses.dataclass(frozen=True)

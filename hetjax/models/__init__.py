@@ -1,5 +1,6 @@
 """Networks of hetjax layers, created by name from a JSON-able config."""
 
+from hetjax.models.lenet import LeNet
 from hetjax.models.mobilenet import MobileNetV2
 from hetjax.models.random_mix import random_packed_variables, random_variables
 from hetjax.models.registry import FAMILIES, MODELS, config_of, create, name_of
@@ -10,6 +11,7 @@ from hetjax.models.vit import ViT
 __all__ = [
   "FAMILIES",
   "MODELS",
+  "LeNet",
   "MobileNetV2",
   "ResNet",
   "Transformer",

@@ -39,6 +39,12 @@ NETWORKS = {
     },
     (1, 16, 16, 3),
   ),
+  "lenet": (
+    "lenet",
+    {"features": [4, 6], "hidden": [8], "kernel": 3, "classes": 3},
+    (2, 13, 14, 1),
+  ),
+  "pixels": ("lenet", {"features": [], "hidden": [8, 6], "classes": 3}, (2, 4, 5, 2)),
   "transformer": (
     "transformer",
     {"width": 8, "depth": 2, "heads": 2, "classes": 3, "max_length": 6},

@@ -30,6 +30,18 @@ def _images():
   return b.graph()
 
 
+def _vectors():
+  """Images that dense layers read place by place."""
+  rng = np.random.default_rng(4)
+  b = Builder((1, 6, 8, 3))
+  kernel = rng.normal(size=(3, 3, 3, 5)) / 5
+  x = b.conv(b.input, kernel, rng.normal(size=5), activation="relu")
+  x = b.flatten(b.max_pool(x, window=2, strides=2, padding=0), sizes=(2, 3, 5))
+  x = b.dense(x, rng.normal(size=(30, 9)) / 5, rng.normal(size=9), activation="relu")
+  b.dense(x, rng.normal(size=(9, 4)), rng.normal(size=4))
+  return b.graph()
+
+
 def _tokens():
   """Everything that transformers have."""
   rng = np.random.default_rng(1)
@@ -49,7 +61,7 @@ def _matrix():
   return b.graph()
 
 
-GRAPHS = {"images": _images(), "tokens": _tokens(), "matrix": _matrix()}
+GRAPHS = {"images": _images(), "vectors": _vectors(), "tokens": _tokens(), "matrix": _matrix()}
 WANTED = {
   name: Wanted(
     Problem(graph, np.random.default_rng(3).normal(size=graph.shape).astype(np.float32), 1)

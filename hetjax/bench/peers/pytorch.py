@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hetjax.bench.graph import Graph, Node
+from hetjax.bench.graph import Graph, Node, flattened_channels_first
 from hetjax.bench.peers.base import Candidate, Missing, Problem, imported, installed
 from hetjax.bench.quantization import Ranges, quantize_kernel
 
@@ -28,7 +28,7 @@ class PyTorch:
   def candidates(self, problem: Problem) -> list[Candidate]:
     torch = imported("torch", "torch")
     torch.set_num_threads(problem.threads)
-    graph, x = problem.graph, _tensor(torch, problem.x)
+    graph, x = flattened_channels_first(problem.graph), _tensor(torch, problem.x)
     if self.bits == 8:
       return [self._quantized(torch, problem, x)]
     found = [_float_candidate(torch, graph, x, "eager", _eager)]
@@ -41,7 +41,7 @@ class PyTorch:
     return found
 
   def _quantized(self, torch, problem: Problem, x) -> Candidate:
-    graph = problem.graph
+    graph = flattened_channels_first(problem.graph)
     if any(n.op in ("attention", "layer_norm") for n in graph.nodes):
       raise Missing("its static int8 operators do not mix with attention in this translation")
     engines = torch.backends.quantized.supported_engines
@@ -168,6 +168,8 @@ def _float_op(torch, node: Node, values: dict, x, *others):
     return functional.max_pool2d(x, options["window"], options["strides"], options["padding"])
   if node.op == "mean":
     return x.mean((2, 3)) if x.ndim == 4 else x.mean(1)
+  if node.op == "flatten":
+    return x.flatten(1)
   if node.op == "layer_norm":
     scale, bias = values["scale"], values["bias"]
     return functional.layer_norm(x, scale.shape, scale, bias, options["epsilon"])
@@ -239,4 +241,6 @@ def _quantized_op(torch, node: Node, kernel, steps: tuple[float, int]) -> Callab
     return lambda x: functional.max_pool2d(x, *window)
   if node.op == "mean":
     return lambda x: functional.adaptive_avg_pool2d(x, 1).flatten(1)
+  if node.op == "flatten":
+    return lambda x: x.flatten(1)
   raise Missing(f"no translation of {node.op} to PyTorch's int8 operators")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -26,6 +28,7 @@ _VERSIONS = {
   "MEAN": 2,
   "PAD": 2,
   "QUANTIZE": 1,
+  "RESHAPE": 1,
 }
 _ACTIVATIONS = {None: "NONE", "relu": "RELU", "relu6": "RELU6"}
 
@@ -244,7 +247,23 @@ def _mean(t: _Translation, node: Node, x: int) -> int:
   return out
 
 
-_OPS = {"conv": _conv, "dense": _dense, "add": _add, "max_pool": _max_pool, "mean": _mean}
+def _flatten(t: _Translation, node: Node, x: int) -> int:
+  shape = t.shapes[node.output] = (t.shapes[node.inputs[0]][0], math.prod(node.options["sizes"]))
+  out = t.activation(node.output, shape)
+  sizes = t.model.constant(np.array(shape, np.int32))
+  options = schema.ReshapeOptionsT(newShape=list(shape))
+  t.model.operator("RESHAPE", [x, sizes], out, options, "ReshapeOptions")
+  return out
+
+
+_OPS = {
+  "conv": _conv,
+  "dense": _dense,
+  "add": _add,
+  "max_pool": _max_pool,
+  "mean": _mean,
+  "flatten": _flatten,
+}
 
 
 def to_tflite(
