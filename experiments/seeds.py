@@ -84,12 +84,8 @@ def columns(split: str, text: bool) -> tuple[Column, ...]:
   score, behind = ("perplexity", "worse by %") if text else ("accuracy %", "below float32")
   # Tells networks apart that accuracy does not, images being few; perplexity says it already.
   entropy = (
-    ()
-    if text
-    else (
-      Column("cross_entropy", "cross-entropy", lambda v: f"{v:.4f}"),
-      Column("cross_entropy_spread", "+-", lambda v: f"{v:.4f}"),
-    )
+    Column("cross_entropy", "cross-entropy", lambda v: f"{v:.4f}"),
+    Column("cross_entropy_spread", "+-", lambda v: f"{v:.4f}"),
   )
   return (
     Column("name", "method"),
@@ -99,7 +95,7 @@ def columns(split: str, text: bool) -> tuple[Column, ...]:
     Column("spread", "+-", digits),
     Column("behind", behind, two),
     Column("behind_spread", "+-", two),
-    *entropy,
+    *(() if text else entropy),
     Column("mean_bits", "bits by params", two),
     Column("mean_bits_macs", "by MACs", two),
     Column("file_bytes", "file bytes"),

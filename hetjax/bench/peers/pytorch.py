@@ -30,7 +30,7 @@ class PyTorch:
     torch.set_num_threads(problem.threads)
     graph, x = flattened_channels_first(problem.graph), _tensor(torch, problem.x)
     if self.bits == 8:
-      return [self._quantized(torch, problem, x)]
+      return [self._quantized(torch, problem, graph, x)]
     found = [_float_candidate(torch, graph, x, "eager", _eager)]
     for setting, make in (("traced and frozen", _frozen), ("compiled", _compiled)):
       torch._dynamo.reset()  # it counts graphs, and gives up compiling beyond a few
@@ -40,8 +40,7 @@ class PyTorch:
         continue  # a setting that this release or this machine does not have is no loss
     return found
 
-  def _quantized(self, torch, problem: Problem, x) -> Candidate:
-    graph = flattened_channels_first(problem.graph)
+  def _quantized(self, torch, problem: Problem, graph: Graph, x) -> Candidate:
     if any(n.op in ("attention", "layer_norm") for n in graph.nodes):
       raise Missing("its static int8 operators do not mix with attention in this translation")
     engines = torch.backends.quantized.supported_engines
