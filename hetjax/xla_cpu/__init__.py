@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from hetjax.xla_cpu import library
 
-ISAS = ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "neon_dotprod")
+ISAS = ("scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx", "neon_dotprod")
 
 __all__ = ["ISAS", "active_isa", "available", "compiler", "force_isa", "isas", "weight_format"]
 

@@ -110,7 +110,7 @@ def storage_bytes(*layer) -> int:
   return size.value
 
 
-LIMITED_ISAS = ("avx2", "avx2_vnni", "avx512", "avx512_vnni")
+LIMITED_ISAS = ("avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx")
 LIMIT_LEVELS = (1, 2, 4, 8, 32)
 
 

@@ -212,7 +212,7 @@ int hetjax_cpu_tasks(const hetjax_cpu_layer* layer, const hetjax_cpu_geometry* g
     if (outputs == 0) return;
     const Geometry g = Flattened(plan, MakeGeometry(*geometry));
     const Schedule schedule =
-        PlanTasks(plan, g, FullTile(ActiveKernels(), plan.lanes(0)), threads);
+        PlanTasks(plan, g, FullTile(KernelsOf(plan, ActiveKernels()), plan.lanes(0)), threads);
     const int64_t blocks = plan.groups * plan.blocks_per_group;
     for (const Window& window : schedule.windows) {
       for (int64_t range = 0; range < schedule.ranges; ++range) {

@@ -1,6 +1,8 @@
 // Convolution of packed operands: its tasks, their memory, and the packing of what they compute.
 #include <algorithm>
+#include <optional>
 
+#include "matrix_task.h"
 #include "scratch.h"
 #include "task.h"
 
@@ -29,9 +31,12 @@ struct TaskMemory {
   TaskMemory(const Call& call, const Window& window, bool has_values, Carver* memory)
       : input(call.layer, call.geometry, call.arguments, window, memory),
         scratch(memory->Take<uint8_t>(PackScratch(call.arguments))),
-        values(memory->Take<float>(has_values ? window.pixels() * call.layer.outputs : 0)) {}
+        values(memory->Take<float>(has_values ? window.pixels() * call.layer.outputs : 0)) {
+    if (call.layer.is_matrix()) matrix.emplace(call, window, input, memory);
+  }
 
   ExpandedWindow input;
+  std::optional<MatrixTask> matrix;
   uint8_t* scratch;
   float* values;
 };
@@ -45,11 +50,13 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
   Carver carver(TaskScratch(sizes.used()));
   TaskMemory memory(call, window, has_values, &carver);
   memory.input.Fill(call.kernels);
-  Task work(call, window, has_values ? memory.values : nullptr);
-  if (call.layer.depthwise) {
-    work.RunDepthwise(memory.input);
+  float* const own = has_values ? memory.values : nullptr;
+  if (memory.matrix) {
+    memory.matrix->Run(begin, end, own);
+  } else if (call.layer.depthwise) {
+    Task(call, window, own).RunDepthwise(memory.input);
   } else {
-    work.RunBlocks(memory.input, begin, end);
+    Task(call, window, own).RunBlocks(memory.input, begin, end);
   }
   if (!packs) return;
   const int64_t columns = window.column_end - window.column_begin;
@@ -84,7 +91,8 @@ struct CallMemory {
 }  // namespace
 
 void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_arguments,
-          const Kernels& kernels, Executor& executor) {
+          const Kernels& given_kernels, Executor& executor) {
+  const Kernels& kernels = KernelsOf(layer, given_kernels);
   const Geometry geometry = Flattened(layer, given);
   const int64_t height = geometry.Output(0, layer.kernel_height);
   const int64_t width = geometry.Output(1, layer.kernel_width);

@@ -7,6 +7,10 @@
 
 #ifdef HETJAX_X86
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(HETJAX_ARM64) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -50,6 +54,23 @@ bool HasAvx512Vnni() {
                                        __builtin_cpu_supports("avx512vnni") &&
                                        __builtin_cpu_supports("avx512vpopcntdq")));
 }
+
+// Whether the processor multiplies matrices of bytes and the system saves their registers, for which it
+// wants to be asked once.
+bool HasAmx() {
+  if (!HasAvx512Vnni() || AmxKernels() == nullptr) return false;
+  if (kEmulated) return true;
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25;
+  if ((edx & kTiles) == 0 || (edx & kBytes) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 #ifdef HETJAX_ARM64
@@ -86,6 +107,7 @@ const std::vector<const Kernels*>& AvailableKernels() {
     if (HasAvxVnni()) found.push_back(Avx2VnniKernels());
     if (HasAvx512()) found.push_back(Avx512Kernels());
     if (HasAvx512Vnni()) found.push_back(Avx512VnniKernels());
+    if (HasAmx()) found.push_back(AmxKernels());
 #endif
 #ifdef HETJAX_ARM64
     if (HasDotProducts()) found.push_back(NeonKernels());

@@ -63,15 +63,20 @@ int32_t SameLane(int32_t, int32_t n) { return n; }
 constexpr Format kNeon = {"neon", {{8, 1, 1}, {2, 1, 1}, {4, 4, 4, true}, {1, 2, 2}}, SameLane,
                           nullptr, false, kBlock, false};
 
+// Units are not read.
+constexpr Format kMatrix = {"matrix", {},    SameLane, &kDenseVector,
+                            false,    kMatrixBlock, true,     true};
+
 }  // namespace
 
 const Format& TableFormat() { return kTable; }
 const Format& TableQuadsFormat() { return kQuads; }
 const Format& VectorFormat() { return kVector; }
+const Format& MatrixFormat() { return kMatrix; }
 const Format& NeonFormat() { return kNeon; }
 
 const Format* FindFormat(const char* name) {
-  for (const Format* format : {&kTable, &kQuads, &kVector, &kNeon}) {
+  for (const Format* format : {&kTable, &kQuads, &kVector, &kMatrix, &kNeon}) {
     if (std::strcmp(name, format->name) == 0) return format;
   }
   return nullptr;

@@ -31,6 +31,7 @@ struct UnitKind {
 //   "table_quads": the same, but for 4 bits: int8 quadruples.
 //   "vector": 512-bit vectors with bit counts and byte permutations. 1 bit: words of 32 codes;
 //     2 bits: three channels in six bits of a byte; 4 bits: int8 quadruples; 8 bits: int16 pairs.
+//   "matrix": matrices of bytes, see matrix.h.
 //   "neon": 128-bit vectors whose lanes are the outputs in order. 1 bit: bytes of eight codes; 2 bits:
 //     two channels in a nibble of a byte; 4 bits: int8 quadruples, over taps; 8 bits: int16.
 // The rows of a pixel hold the activations' codes u in the same groups of channels; neon's nibbles
@@ -47,18 +48,43 @@ struct Format {
   bool is_dense;
   int32_t block;  // output channels of a block
   bool has_narrow_depthwise;  // its kernels read DepthwiseTile::narrow
+  // Layers lie as in matrix.h, not in units; those whose format is another one (large matrices, and
+  // what has no use for matrices) are for other kernels.
+  bool is_matrix = false;
 };
 
 const Format& TableFormat();
 const Format& TableQuadsFormat();
 const Format& VectorFormat();
+const Format& MatrixFormat();
 const Format& NeonFormat();
 // Null if there is none of that name.
 const Format* FindFormat(const char* name);
 
 inline int LevelIndex(int level) { return level == 1 ? 0 : level == 2 ? 1 : level == 4 ? 2 : 3; }
 
-// Depthwise layers take outputs in groups of this many.
+// ---- Matrices, see matrix.h.
+
+// Codes of a step, which a row of a matrix holds; those of a quad, four channels, lie together.
+constexpr int64_t kStepCodes = 64, kQuad = 4;
+// Output channels of a block, two matrices side by side.
+constexpr int64_t kMatrixBlock = 32;
+// Unpacked weights of a step of a block.
+constexpr int64_t kStepBytes = kStepCodes * kMatrixBlock;
+
+// Quads one after another whose channels have the same level; 8 where they have not, and where some
+// are missing. Packed weights of a quad and 16 output channels are 64 codes of that level. Code
+// number i = 4 * output + channel lies in
+//   1 bit: bit i;   2 bits: byte i % 16 from bit i / 16 * 2 on;   4 bits: byte i % 32, bit i / 32 * 4
+//   8 bits: byte i, which is the unpacked weight.
+struct QuadRun {
+  int32_t level;
+  int32_t quads;
+};
+
+// ---- Depthwise layers.
+
+// They take outputs in groups of this many.
 constexpr int kDepthwiseGroup = 32;
 // Place of an output among its group's weights: interleaving two 256-bit vectors' codes twice, half
 // by half, leaves them in this order.

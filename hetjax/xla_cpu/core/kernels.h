@@ -47,6 +47,60 @@ struct Tile {
   void* out[kMaxTile];  // [lanes] uint32_t or float
 };
 
+// Matrices: up to two pieces of the same number of pixels, at most kPiece, times one block of
+// outputs. The pixels of a piece are equally far apart.
+constexpr int kPiece = 16, kPieces = 2;
+
+struct MatrixOperand {
+  int64_t runs = 0;          // rows of taps, of
+  int64_t steps;             // steps each; 0 runs where there are no channels
+  int64_t codes;             // of a row that count: wide weights may not be zero beyond
+  int64_t run_bytes;         // from one row of taps to the next
+  int64_t pixel_bytes;       // from one pixel to the next
+  const uint8_t* first[kPieces];  // pixel's codes
+  const uint8_t* weights;    // [runs][steps] unpacked
+};
+
+// Where a pixel's elements begin, counted in those.
+struct PixelPlace {
+  int64_t constants, residual, out;
+};
+
+//   T[i][n] = constants[i][n] + narrow_factor * narrow sums + wide_factor * (2 * wide sums + sum of the
+//   wide codes), modulo 2^32; then as in Tile.
+struct MatrixTile {
+  int32_t pieces, pixels;
+  int32_t begin[kPieces];  // pixels of a piece before this one are not wanted
+  int32_t lanes;           // outputs that are, at most kMatrixBlock; all constants, scales and biases are there
+  MatrixOperand narrow, wide;
+  uint32_t narrow_factor, wide_factor;  // powers of two
+  const PixelPlace* places[kPieces];    // [pixels]
+  const uint32_t* constants;            // of the block's first output, as are the next four
+  const float* scale;                   // or null for accumulators
+  const float* bias;
+  const float* residual;                // or null
+  void* out;
+  Activation activation;
+};
+
+// A block's narrow weights and where they are unpacked to, [rows][steps].
+struct PackedMatrix {
+  const QuadRun* runs;  // of a row of taps
+  int64_t num_runs;
+  int64_t rows;         // of taps
+  int32_t top;          // highest level of the palette below 8
+  const uint8_t* packed;
+  uint8_t* unpacked;
+};
+
+struct MatrixKernels {
+  // Come before and after all tiles of so many pixels, in the thread that runs them.
+  void (*begin)(int32_t pixels);
+  void (*end)();
+  void (*unpack)(const PackedMatrix& packed);
+  void (*run)(const MatrixTile& tile);
+};
+
 // Depthwise: T[n] = multiplier[n] * sum over taps t of rows[row_offsets[t] + n] * q[t][n] +
 // constants[n], modulo 2^32, with codes u in rows and odd levels q. Taps come in pairs, the last of
 // an odd number with one whose q are zero. Rows and weights are there for whole groups of outputs.
@@ -137,6 +191,9 @@ struct Kernels {
   // as `pack`.
   void (*unpack)(const Channels& channels, const uint8_t* records, int64_t positions,
                  int64_t record_bytes, uint8_t* scratch, uint8_t* codes, int64_t codes_bytes);
+  // Of layers that lie in matrices, and the kernels of the other layers, which so have other formats.
+  const MatrixKernels* matrix = nullptr;
+  const Kernels* (*others)() = nullptr;
 };
 
 // Null where the build has no such path.
@@ -145,6 +202,7 @@ const Kernels* Avx2Kernels();
 const Kernels* Avx2VnniKernels();
 const Kernels* Avx512Kernels();
 const Kernels* Avx512VnniKernels();
+const Kernels* AmxKernels();
 const Kernels* NeonKernels();
 
 // The kernels of this call: the forced ones, or the best the machine has. Throws

@@ -40,10 +40,16 @@ namespace {
 // less of them is worth taking them apart.
 constexpr int64_t kLargeMatrix = 3 << 20;
 
+// Codes of a row of taps whose quads are listed.
+constexpr int64_t kMostMatrixCodes = 1 << 20;
+
 const Format& Choose(const LayerSpec& spec, const Format& given) {
   const bool is_large = spec.kernel_height == 1 && spec.kernel_width == 1 && spec.groups == 1 &&
                         spec.outputs > 0 && spec.channels >= kLargeMatrix / spec.outputs;
-  return is_large && given.dense != nullptr ? *given.dense : given;
+  if (is_large && given.dense != nullptr) return *given.dense;
+  const bool is_long = spec.channels > kMostMatrixCodes || spec.kernel_width > kMostMatrixCodes ||
+                       spec.channels * spec.kernel_width > kMostMatrixCodes;
+  return given.is_matrix && is_long ? VectorFormat() : given;
 }
 
 }  // namespace
@@ -80,11 +86,17 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
   std::vector<int64_t> seen(levels.size(), 0);
   for (int64_t g = 0; g < groups; ++g) {
     int64_t bytes = 0;
+    if (format.is_matrix && !depthwise) {
+      AddMatrix(g);
+      bytes = matrices.back().block_bytes / kMatrixBlock;
+    }
     for (size_t l = 0; l < levels.size(); ++l) {
       Part& part = parts[static_cast<size_t>(g) * levels.size() + l];
       part.first = seen[l];
       const UnitKind& kind = unit(l);
-      if (kind.spans_taps) {
+      if (format.is_matrix) {
+        // There are no units.
+      } else if (kind.spans_taps) {
         part.position_bytes = part.count * kind.row_bytes / kind.channels;
         part.row_units = (kernel_width * part.count + kind.channels - 1) / kind.channels;
       } else {
@@ -95,7 +107,7 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
       part.weights = bytes * format.block;
       seen[l] += part.count;
       bytes += CheckedProduct("kernel units", kernel_height, part.row_units * kind.lane_bytes);
-      row_bytes += part.position_bytes;
+      if (!format.is_matrix) row_bytes += part.position_bytes;
       const int64_t bits = CheckedProduct("weight row", taps, part.count * levels[l]);
       file_bytes += CheckedProduct("weight file", (bits + 7) / 8, outputs_per_group);
     }
@@ -109,6 +121,22 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
     storage_bytes = CheckedProduct("prepared weights", depthwise_pairs(),
                                    pair_bytes * depthwise_lanes());
   }
+}
+
+void Layer::AddMatrix(int64_t group) {
+  Part* const first = parts.data() + static_cast<size_t>(group) * levels.size();
+  std::vector<int64_t> counts;
+  for (size_t l = 0; l < levels.size(); ++l) counts.push_back(first[l].count);
+  matrices.push_back(PlanMatrix(levels, counts, kernel_height, kernel_width));
+  const MatrixGroup& matrix = matrices.back();
+  int64_t narrow = 0;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const bool is_wide = levels[l] == 8;
+    first[l].position_bytes = (is_wide ? matrix.wide : matrix.narrow).channels;
+    first[l].offset = is_wide ? 0 : narrow;
+    if (!is_wide) narrow += first[l].count;
+  }
+  row_bytes += matrix.narrow.channels + matrix.wide.channels;
 }
 
 }  // namespace hetjax

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "format.h"
+#include "matrix.h"
 
 namespace hetjax {
 
@@ -17,6 +18,7 @@ struct Part {
   int64_t count;           // channels
   int64_t row_units;       // of a row of taps
   int64_t position_bytes;  // of an expanded position
+  int64_t offset;          // within it, where levels share positions
   int64_t weights;         // first byte within a full block's prepared weights
 };
 
@@ -58,6 +60,7 @@ class Layer : public RecordLayout {
   bool narrow_depthwise;  // whose weights are bytes, see DepthwiseTile
 
   std::vector<Part> parts;             // [group * levels + level]
+  std::vector<MatrixGroup> matrices;   // [group], where the format is of such and for all but depthwise
   std::vector<int64_t> lane_bytes;     // [group] prepared bytes of one output channel
   std::vector<int64_t> group_storage;  // [group] first byte of the prepared weights
   int64_t row_bytes = 0;               // of a position's expanded rows, all groups together
@@ -78,6 +81,11 @@ class Layer : public RecordLayout {
   int64_t depthwise_pairs() const { return (taps + 1) / 2; }
   // 4^(pmax - level).
   int32_t multiplier(size_t level) const { return 1 << 2 * (levels[0] - levels[level]); }
+  bool is_matrix() const { return !matrices.empty(); }
+  int64_t block_storage(int64_t group, int64_t block) const {
+    const size_t g = static_cast<size_t>(group);
+    return group_storage[g] + block * format.block * lane_bytes[g];
+  }
   // Bytes of one output channel's row in the weight file.
   int64_t file_row_bytes(int64_t group, size_t level) const {
     return (taps * part(group, level).count * levels[level] + 7) / 8;
@@ -89,10 +97,13 @@ class Layer : public RecordLayout {
   }
   // Prepared weights of a block's part: [kernel rows][row units] of `lanes` lanes.
   int64_t part_storage(int64_t group, int64_t block, size_t level) const {
-    const size_t g = static_cast<size_t>(group);
-    return group_storage[g] + block * format.block * lane_bytes[g] +
+    return block_storage(group, block) +
            part(group, level).weights / format.block * lanes(block);
   }
+
+ private:
+  // Plans a group's matrices and where its levels lie in positions.
+  void AddMatrix(int64_t group);
 };
 
 }  // namespace hetjax

@@ -106,6 +106,12 @@ struct ConvArguments {
   std::vector<Consumer> consumers;
 };
 
+// Those among an instruction set's kernels that run the layer.
+inline const Kernels& KernelsOf(const Layer& layer, const Kernels& kernels) {
+  const bool is_other = kernels.others != nullptr && !layer.is_matrix() && !layer.depthwise;
+  return is_other ? *kernels.others() : kernels;
+}
+
 // Pixels of a full register tile of so many lanes.
 inline int32_t FullTile(const Kernels& kernels, int64_t lanes) {
   return lanes > kBlock ? kernels.wide_tile : kernels.tile;

@@ -7,6 +7,9 @@
 namespace hetjax {
 namespace {
 
+// Outputs whose weights a matrix holds.
+constexpr int64_t kHalf = kMatrixBlock / 2;
+
 // Reads one output channel's row of one level in the weight file.
 struct FileRow {
   const uint8_t* bytes;
@@ -61,7 +64,7 @@ void AddCorrections(const Layer& layer, size_t l, const Part& part, uint32_t sum
   // Code zero everywhere: sum of -m q.
   const uint32_t lowest = 0u - multiplier * m * sum;
   uint32_t is_signed = lowest, is_unsigned = 0;
-  if (level <= 2) {
+  if (level <= 2 && !layer.is_matrix()) {
     // sum of a' q = 2 raw - biases; the sum of u q is half of sum of a' q + m sum of q. Biases and
     // m sum of q are both even or both odd, so the half is exact; it is taken before they wrap.
     const int64_t filled = part.row_units / layer.kernel_width * kind.channels;
@@ -73,6 +76,22 @@ void AddCorrections(const Layer& layer, size_t l, const Part& part, uint32_t sum
   *corrections[kSignedCorrection] += is_signed;
   *corrections[kUnsignedCorrection] += is_unsigned;
   *corrections[kLowestSigned] += lowest;
+}
+
+// Adds a level's part to an output's corrections of all taps.
+void CorrectOutput(const Layer& layer, size_t l, const Part& part, const FileRow& codes, int64_t n,
+                   int32_t* corrections) {
+  uint32_t* const to = reinterpret_cast<uint32_t*>(corrections);
+  for (int64_t tap = 0; tap < layer.taps; ++tap) {
+    int32_t sum = 0;
+    for (int64_t c = 0; c < part.count; ++c) {
+      sum += OddLevel(codes.Codes(tap * part.count + c, 1, layer.levels[l]), layer.levels[l]);
+    }
+    uint32_t* const at_tap[3] = {to + (0 * layer.taps + tap) * layer.outputs + n,
+                                 to + (1 * layer.taps + tap) * layer.outputs + n,
+                                 to + (2 * layer.taps + tap) * layer.outputs + n};
+    AddCorrections(layer, l, part, static_cast<uint32_t>(sum), at_tap);
+  }
 }
 
 void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, const uint8_t* file,
@@ -104,16 +123,65 @@ void RelayoutOutput(const Layer& layer, const std::vector<int64_t>& starts, cons
         store(begin + first, std::min<int64_t>(together - first, kind.channels));
       }
     }
-    for (int64_t tap = 0; tap < layer.taps; ++tap) {
-      int32_t sum = 0;
-      for (int64_t c = 0; c < part.count; ++c) {
-        sum += OddLevel(codes.Codes(tap * part.count + c, 1, level), level);
+    CorrectOutput(layer, l, part, codes, n, corrections);
+  }
+}
+
+// Where a narrow code of a quad lies among its bytes: see QuadRun.
+void StoreQuadCode(uint32_t code, int32_t level, int64_t i, uint8_t* quad) {
+  if (level == 1) {
+    quad[i / 8] |= static_cast<uint8_t>(code << i % 8);
+  } else if (level == 2) {
+    quad[i % 16] |= static_cast<uint8_t>(code << i / 16 * 2);
+  } else {
+    quad[i % 32] |= static_cast<uint8_t>(code << i / 32 * 4);
+  }
+}
+
+// One half of a block of a matrix layer, whose storage holds zeros: output channels from `first` of
+// group g on.
+void RelayoutMatrix(const Layer& layer, const std::vector<int64_t>& starts, const uint8_t* file,
+                    int64_t g, int64_t first, uint8_t* storage, int32_t* corrections) {
+  const MatrixGroup& matrix = layer.matrices[static_cast<size_t>(g)];
+  const int64_t block = first / kMatrixBlock, half = first % kMatrixBlock / kHalf;
+  uint8_t* const to = storage + layer.block_storage(g, block);
+  const int64_t end = std::min(layer.outputs_per_group, first + kHalf);
+  for (size_t l = 0; l < layer.levels.size(); ++l) {
+    const Part& part = layer.part(g, l);
+    const int level = layer.levels[l];
+    const int64_t row_bytes = layer.file_row_bytes(g, l);
+    const uint8_t* rows = file + starts[static_cast<size_t>(g) * layer.levels.size() + l];
+    for (int64_t row = first; row < end && part.count > 0; ++row) {
+      const FileRow codes = {rows + row * row_bytes, row_bytes};
+      const int64_t n = g * layer.outputs_per_group + row, lane = row - first;
+      CorrectOutput(layer, l, part, codes, n, corrections);
+      for (int64_t at = 0; at < layer.taps * part.count; ++at) {
+        const uint32_t code = codes.Codes(at, 1, level);
+        const int64_t tap = at / part.count, r = tap / layer.kernel_width;
+        const int64_t in_row =
+            tap % layer.kernel_width * part.position_bytes + part.offset + at % part.count;
+        const int64_t quad = in_row / kQuad, i = kQuad * lane + in_row % kQuad;
+        if (level == 8) {
+          const int64_t step = r * matrix.wide.steps + quad / (kStepCodes / kQuad);
+          to[matrix.wide.weights + step * kStepBytes + half * (kStepBytes / 2) +
+             quad % (kStepCodes / kQuad) * kStepCodes + i] = static_cast<uint8_t>(code ^ 0x80);
+          continue;
+        }
+        int64_t begin = 0, passed = 0;
+        const QuadRun* run = matrix.narrow.quads.data();
+        for (; quad >= passed + run->quads; passed += run->quads, ++run) {
+          begin += int64_t{run->level} * run->quads * (kStepCodes / 8) * 2;
+        }
+        uint8_t* const quad_bytes =
+            to + matrix.narrow.weights + r * matrix.narrow.row_bytes + begin +
+            (2 * (quad - passed) + half) * run->level * (kStepCodes / 8);
+        if (run->level == 8) {
+          const int32_t times = 1 << 2 * (matrix.top - level);
+          quad_bytes[i] = static_cast<uint8_t>(OddLevel(code, level) * times);
+        } else {
+          StoreQuadCode(code, level, i, quad_bytes);
+        }
       }
-      uint32_t* const at_tap[3] = {
-          reinterpret_cast<uint32_t*>(corrections) + (0 * layer.taps + tap) * layer.outputs + n,
-          reinterpret_cast<uint32_t*>(corrections) + (1 * layer.taps + tap) * layer.outputs + n,
-          reinterpret_cast<uint32_t*>(corrections) + (2 * layer.taps + tap) * layer.outputs + n};
-      AddCorrections(layer, l, part, static_cast<uint32_t>(sum), at_tap);
     }
   }
 }
@@ -151,6 +219,13 @@ void Relayout(const Layer& layer, const uint8_t* file, uint8_t* storage, int32_t
   std::memset(storage, 0, static_cast<size_t>(layer.storage_bytes));
   std::memset(corrections, 0,
               sizeof(int32_t) * static_cast<size_t>(kCorrections * layer.taps * layer.outputs));
+  if (layer.is_matrix()) {
+    // Half blocks are the least that share no byte.
+    const int64_t halves = (layer.outputs_per_group + kHalf - 1) / kHalf;
+    return executor.Run(layer.groups * halves, [&](int64_t task) {
+      RelayoutMatrix(layer, starts, file, task / halves, task % halves * kHalf, storage, corrections);
+    });
+  }
   constexpr int64_t kOutputsEach = 64;
   executor.Run((layer.outputs + kOutputsEach - 1) / kOutputsEach, [&](int64_t chunk) {
     const int64_t end = std::min(layer.outputs, (chunk + 1) * kOutputsEach);

@@ -72,7 +72,7 @@ void Task::SetParts() {
     if (part.count == 0) continue;
     PartOfBlock& p = parts_[num_parts_++];
     p.segment = &tile_.segment[LevelIndex(layer.levels[l])];
-    p.plane = input_->Plane(group_, l);
+    p.plane = input_->Rows(group_, l);
     p.position_bytes = input_->PartBytes(group_, l);
     p.weights = call_.arguments.weights + layer.part_storage(group_, within_, l);
     p.segment->units = static_cast<int32_t>(part.row_units);

@@ -16,13 +16,24 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
       image_(window.image),
       y_(geometry, 0, layer.kernel_height, window.row_begin, window.row_end),
       x_(geometry, 1, layer.kernel_width, window.column_begin, window.column_end) {
-  const int64_t positions = y_.size() * x_.size();
   if (layer.depthwise) {
-    codes_ = memory->Take<uint8_t>(positions * layer.depthwise_lanes());
-  } else {
-    for (int64_t g = 0; g < layer.groups; ++g) {
-      for (size_t l = 0; l < layer.levels.size(); ++l) {
-        planes_.push_back(memory->Take<uint8_t>(positions * PartBytes(g, l) + kRowSlack));
+    codes_ = memory->Take<uint8_t>(y_.size() * x_.size() * layer.depthwise_lanes());
+    whole_.push_back({codes_, layer.depthwise_lanes()});
+  }
+  for (int64_t g = 0; g < layer.groups && !layer.depthwise; ++g) {
+    uint8_t *narrow = nullptr, *wide = nullptr;
+    if (layer.is_matrix()) {
+      const MatrixGroup& matrix = layer.matrices[static_cast<size_t>(g)];
+      narrow = TakePlane(matrix.narrow.channels, memory);
+      wide = TakePlane(matrix.wide.channels, memory);
+    }
+    for (size_t l = 0; l < layer.levels.size(); ++l) {
+      if (!layer.is_matrix()) {
+        planes_.push_back(TakePlane(PartBytes(g, l), memory));
+      } else if (uint8_t* rows = layer.levels[l] == 8 ? wide : narrow; rows == nullptr) {
+        planes_.push_back(nullptr);
+      } else {
+        planes_.push_back(rows + layer.part(g, l).offset);
       }
     }
   }
@@ -31,6 +42,12 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
     row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes + kChannelGroup);
   }
   bytes_ = memory->Take<uint8_t>(kPackedTogether * arguments.input->codes_bytes());
+}
+
+uint8_t* ExpandedWindow::TakePlane(int64_t position_bytes, Carver* memory) {
+  uint8_t* rows = memory->Take<uint8_t>(y_.size() * x_.size() * position_bytes + kRowSlack);
+  whole_.push_back({rows, position_bytes});
+  return rows;
 }
 
 void ExpandedWindow::Fill(const Kernels& kernels) {
@@ -148,18 +165,9 @@ void ExpandedWindow::FillParts(const Kernels& kernels, const uint8_t* records, i
 }
 
 void ExpandedWindow::Clear(int64_t position, int64_t pixels) {
-  if (layer_.depthwise) {
-    std::memset(codes_ + position * layer_.depthwise_lanes(), 0,
-                static_cast<size_t>(pixels * layer_.depthwise_lanes()));
-    return;
-  }
-  for (int64_t g = 0; g < layer_.groups; ++g) {
-    for (size_t l = 0; l < layer_.levels.size(); ++l) {
-      const size_t at = static_cast<size_t>(g) * layer_.levels.size() + l;
-      const int64_t row_bytes = PartBytes(g, l);
-      std::memset(planes_[at] + position * row_bytes, 0,
-                  static_cast<size_t>(pixels * row_bytes));
-    }
+  for (const Plane& plane : whole_) {
+    std::memset(plane.rows + position * plane.position_bytes, 0,
+                static_cast<size_t>(pixels * plane.position_bytes));
   }
 }
 

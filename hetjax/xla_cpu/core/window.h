@@ -27,11 +27,15 @@ class ExpandedWindow {
     return y_.Position(y) * x_.size() + x_.Position(x);
   }
   // A part's rows, PartBytes for every position.
-  const uint8_t* Plane(int64_t group, size_t level) const {
+  const uint8_t* Rows(int64_t group, size_t level) const {
     return planes_[static_cast<size_t>(group) * layer_.levels.size() + level];
   }
   int64_t PartBytes(int64_t group, size_t level) const {
     return layer_.part(group, level).position_bytes;
+  }
+  // Matrix layers: a group's narrow and wide codes, MatrixPart::channels for every position.
+  const uint8_t* Matrix(int64_t group, bool is_wide) const {
+    return whole_[static_cast<size_t>(2 * group + is_wide)].rows;
   }
   // Depthwise layers: the codes of a position, one for every output, Layer::depthwise_lanes apart.
   const uint8_t* Codes(int64_t position) const {
@@ -44,12 +48,19 @@ class ExpandedWindow {
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillCodes(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void Clear(int64_t position, int64_t pixels);
+  uint8_t* TakePlane(int64_t position_bytes, Carver* memory);
 
   const Layer& layer_;
   const Geometry& geometry_;
   const ConvArguments& arguments_;
   const int64_t image_;
   const AxisPlan y_, x_;
+  // All that is expanded: what one position takes, and position 0.
+  struct Plane {
+    uint8_t* rows;
+    int64_t position_bytes;
+  };
+  std::vector<Plane> whole_;
   std::vector<uint8_t*> planes_;  // [group * levels + level]
   uint8_t* codes_ = nullptr;
   uint8_t* scratch_ = nullptr;    // of the quantizer

@@ -1,0 +1,281 @@
+// Kernels for processors that multiply matrices of bytes (AMX): see matrix.h. All else is as in
+// kernels_avx512_vnni.cc.
+#include "kernels.h"
+
+#ifdef HETJAX_EMULATE_AVX512
+#include "amx_emulated.h"
+#include "avx512_emulated.h"
+#else
+#include <immintrin.h>
+#endif
+
+namespace hetjax {
+namespace {
+
+#include "kernels_common.inc"
+#include "vectors_avx2.inc"
+#include "kernels_avx512.inc"
+#include "expand_matrix.inc"
+
+// ---- Weights.
+
+// What unpacking looks up, four times over: values of codes times what their level counts.
+struct Values {
+  alignas(64) int8_t of[16];
+};
+
+// Of level 2 the lower half of a nibble counts.
+Values MakeValues(int32_t level, int32_t top) {
+  Values values;
+  for (int code = 0; code < 16; ++code) {
+    const int odd = 2 * (code & ((1 << level) - 1)) - ((1 << level) - 1);
+    values.of[code] = static_cast<int8_t>(odd * (1 << 2 * (top - level)));
+  }
+  return values;
+}
+
+HETJAX_INLINE __m512i FourTimes(const void* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+
+// The bytes' lower nibbles, after a shift of every quarter's by its own number of bits.
+HETJAX_INLINE __m512i LookUpShifted(__m512i packed, __m512i shifts, __m512i values) {
+  const __m512i codes = _mm512_srlv_epi32(packed, shifts);
+  return _mm512_shuffle_epi8(values, _mm512_and_si512(codes, Broadcast512(0x0f0f0f0fu)));
+}
+
+// Writes quads one after another, 16 of one half of a step, then those of the next step.
+class QuadWriter {
+ public:
+  explicit QuadWriter(uint8_t* to) : to_(to) {}
+
+  HETJAX_INLINE void Put(__m512i first, __m512i second) {
+    Store512(to_ + 64 * quad_, first);
+    Store512(to_ + kStepBytes / 2 + 64 * quad_, second);
+    if (++quad_ == kStepCodes / kQuad) {
+      to_ += kStepBytes;
+      quad_ = 0;
+    }
+  }
+  // The end of a row of taps.
+  void Fill() {
+    while (quad_ != 0) Put(_mm512_setzero_si512(), _mm512_setzero_si512());
+  }
+
+ private:
+  uint8_t* to_;
+  int64_t quad_ = 0;
+};
+
+void Unpack(const PackedMatrix& m) {
+  if (m.num_runs == 0) return;
+  const int32_t one = 1 << 2 * (m.top - 1);
+  const __m512i plus = _mm512_set1_epi8(static_cast<char>(one));
+  const __m512i minus = _mm512_set1_epi8(static_cast<char>(-one));
+  const Values twos = MakeValues(2, m.top < 2 ? 2 : m.top), fours = MakeValues(4, 4);
+  const __m512i of_two = FourTimes(twos.of), of_four = FourTimes(fours.of);
+  const __m512i by_quarter = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
+  const __m512i by_half = _mm512_set_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
+  QuadWriter writer(m.unpacked);
+  const uint8_t* packed = m.packed;
+  for (int64_t r = 0; r < m.rows; ++r) {
+    for (int64_t k = 0; k < m.num_runs; ++k) {
+      const QuadRun run = m.runs[k];
+      for (int32_t q = 0; q < run.quads; ++q, packed += 16 * run.level) {
+        switch (run.level) {
+          case 1: {
+            uint64_t bits[2];
+            __builtin_memcpy(bits, packed, 16);
+            writer.Put(_mm512_mask_blend_epi8(bits[0], minus, plus),
+                       _mm512_mask_blend_epi8(bits[1], minus, plus));
+            break;
+          }
+          case 2:
+            writer.Put(LookUpShifted(FourTimes(packed), by_quarter, of_two),
+                       LookUpShifted(FourTimes(packed + 16), by_quarter, of_two));
+            break;
+          case 4:
+            writer.Put(LookUpShifted(_mm512_broadcast_i64x4(Load(packed)), by_half, of_four),
+                       LookUpShifted(_mm512_broadcast_i64x4(Load(packed + 32)), by_half, of_four));
+            break;
+          default: writer.Put(Load512(packed), Load512(packed + 64));
+        }
+      }
+    }
+    writer.Fill();
+  }
+}
+
+// ---- Products.
+
+struct Configuration {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Sums of both pieces and halves of outputs are matrices 0 to 3, codes 4 and 5, weights 6 and 7.
+void Begin(int32_t pixels) {
+  Configuration c;
+  for (int i = 0; i < 8; ++i) {
+    c.row_bytes[i] = 64;
+    c.rows[i] = static_cast<uint8_t>(i < 6 ? pixels : 16);
+  }
+  _tile_loadconfig(&c);
+}
+
+void End() { _tile_release(); }
+
+constexpr int64_t kSumBytes = 4 * kMatrixBlock;
+using Sums = int32_t[kPieces][kPiece][kMatrixBlock];
+
+template <int kCount>
+HETJAX_INLINE void Multiply(const MatrixOperand& x, Sums* sums) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if (kCount == 2) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const uint8_t* w = x.weights;
+  const size_t pixel_bytes = static_cast<size_t>(x.pixel_bytes);
+  for (int64_t r = 0; r < x.runs; ++r) {
+    const uint8_t* a = x.first[0] + r * x.run_bytes;
+    const uint8_t* b = x.first[1] + r * x.run_bytes;
+    for (int64_t s = 0; s < x.steps; ++s, w += kStepBytes) {
+      _tile_loadd(6, w, 64);
+      _tile_loadd(7, w + kStepBytes / 2, 64);
+      _tile_loadd(4, a + s * kStepCodes, pixel_bytes);
+      _tile_dpbusd(0, 4, 6);
+      _tile_dpbusd(1, 4, 7);
+      if (kCount == 2) {
+        _tile_loadd(5, b + s * kStepCodes, pixel_bytes);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+      }
+    }
+  }
+  _tile_stored(0, &(*sums)[0][0][0], kSumBytes);
+  _tile_stored(1, &(*sums)[0][0][16], kSumBytes);
+  if (kCount == 2) {
+    _tile_stored(2, &(*sums)[1][0][0], kSumBytes);
+    _tile_stored(3, &(*sums)[1][0][16], kSumBytes);
+  }
+}
+
+HETJAX_INLINE void MultiplyPieces(int32_t pieces, const MatrixOperand& x, Sums* sums) {
+  if (pieces == 2) {
+    Multiply<2>(x, sums);
+  } else {
+    Multiply<1>(x, sums);
+  }
+}
+
+// Sum of a pixel's codes.
+HETJAX_INLINE uint32_t SumCodes(const MatrixOperand& x, int side, int32_t pixel) {
+  const uint8_t* codes = x.first[side] + pixel * x.pixel_bytes;
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t r = 0; r < x.runs; ++r, codes += x.run_bytes) {
+    for (int64_t at = 0; at < x.codes; at += 64) {
+      const __m512i step = _mm512_maskz_loadu_epi8(FirstBytes(x.codes - at), codes + at);
+      sum = _mm512_dpbusd_epi32(sum, step, Broadcast512(0x01010101u));
+    }
+  }
+  return static_cast<uint32_t>(_mm512_reduce_add_epi32(sum));
+}
+
+// ---- What follows.
+
+// Both halves of a pixel's outputs.
+struct Outputs {
+  __mmask16 mask[2];
+  __m512 scale[2], bias[2];
+};
+
+template <bool kWide, bool kRagged>
+HETJAX_INLINE void Finish(const MatrixTile& t, const Outputs& o, int side, int32_t i,
+                          const Sums& narrow, const Sums& wide) {
+  const PixelPlace& place = t.places[side][i];
+  const __m128i narrow_shift = _mm_cvtsi32_si128(t.narrow_factor == 0 ? 0 : __builtin_ctz(t.narrow_factor));
+  const __m128i wide_shift = _mm_cvtsi32_si128(__builtin_ctz(t.wide_factor) + 1);
+  const __m512i codes =
+      kWide ? Broadcast512(t.wide_factor * SumCodes(t.wide, side, i)) : _mm512_setzero_si512();
+  const __m512 low = _mm512_set1_ps(t.activation == Activation::kNone ? -__builtin_inff() : 0.0f);
+  const __m512 high = _mm512_set1_ps(t.activation == Activation::kRelu6 ? 6.0f : __builtin_inff());
+  HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
+    const int n = 16 * h;
+    __m512i total = Load512(t.constants + place.constants + n);
+    if (t.narrow.runs > 0) {
+      total = _mm512_add_epi32(total, _mm512_sll_epi32(Load512(narrow[side][i] + n), narrow_shift));
+    }
+    if (kWide) {
+      total = _mm512_add_epi32(total, _mm512_sll_epi32(Load512(wide[side][i] + n), wide_shift));
+      total = _mm512_add_epi32(total, codes);
+    }
+    const __mmask16 mask = kRagged ? o.mask[h] : 0xffff;
+    if (t.scale == nullptr) {
+      _mm512_mask_storeu_epi32(static_cast<uint32_t*>(t.out) + place.out + n, mask, total);
+      continue;
+    }
+    __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), o.scale[h], o.bias[h]);
+    if (t.residual != nullptr) {
+      y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t.residual + place.residual + n));
+    }
+    // In this order NaN stays.
+    y = _mm512_min_ps(high, _mm512_max_ps(low, y));
+    _mm512_mask_storeu_ps(static_cast<float*>(t.out) + place.out + n, mask, y);
+  }
+}
+
+template <bool kWide, bool kRagged>
+void FinishAll(const MatrixTile& t, const Sums& narrow, const Sums& wide) {
+  Outputs o = {};
+  for (int h = 0; h < 2; ++h) {
+    const int left = t.lanes - 16 * h;
+    o.mask[h] = static_cast<__mmask16>(left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0);
+    if (t.scale == nullptr) continue;
+    o.scale[h] = _mm512_loadu_ps(t.scale + 16 * h);
+    o.bias[h] = _mm512_loadu_ps(t.bias + 16 * h);
+  }
+  for (int side = 0; side < t.pieces; ++side) {
+    for (int32_t i = t.begin[side]; i < t.pixels; ++i) {
+      Finish<kWide, kRagged>(t, o, side, i, narrow, wide);
+    }
+  }
+}
+
+void Run(const MatrixTile& t) {
+  alignas(64) Sums narrow, wide;
+  const bool is_ragged = t.lanes < kMatrixBlock;
+  if (t.narrow.runs > 0) MultiplyPieces(t.pieces, t.narrow, &narrow);
+  if (t.wide.runs > 0) {
+    MultiplyPieces(t.pieces, t.wide, &wide);
+    return is_ragged ? FinishAll<true, true>(t, narrow, wide)
+                     : FinishAll<true, false>(t, narrow, wide);
+  }
+  return is_ragged ? FinishAll<false, true>(t, narrow, wide)
+                   : FinishAll<false, false>(t, narrow, wide);
+}
+
+constexpr MatrixKernels kMatrixKernels = {Begin, End, Unpack, Run};
+
+}  // namespace
+
+const Kernels* AmxKernels() {
+  static const Kernels kernels = [] {
+    Kernels k = *Avx512VnniKernels();
+    k.name = "amx";
+    k.format = MatrixFormat;
+    k.tile = k.wide_tile = kPieces * kPiece;
+    k.expand[0] = ExpandOnes;
+    k.expand[1] = ExpandTwos;
+    k.expand[2] = ExpandFours;
+    k.expand[3] = ExpandEights;
+    k.matrix = &kMatrixKernels;
+    k.others = Avx512VnniKernels;
+    return k;
+  }();
+  return &kernels;
+}
+
+}  // namespace hetjax

@@ -1,0 +1,60 @@
+#include "matrix.h"
+
+#include "error.h"
+
+namespace hetjax {
+namespace {
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Quads of taps * channels codes in a row, whose levels repeat from tap to tap.
+std::vector<QuadRun> Quads(const std::vector<int32_t>& level_of, int64_t taps) {
+  std::vector<QuadRun> runs;
+  const int64_t channels = static_cast<int64_t>(level_of.size());
+  for (int64_t first = 0; first < taps * channels; first += kQuad) {
+    int32_t level = first + kQuad <= taps * channels
+                        ? level_of[static_cast<size_t>(first % channels)]
+                        : 8;
+    for (int64_t i = first; level != 8 && i < first + kQuad; ++i) {
+      if (level_of[static_cast<size_t>(i % channels)] != level) level = 8;
+    }
+    if (runs.empty() || runs.back().level != level) runs.push_back({level, 0});
+    ++runs.back().quads;
+  }
+  return runs;
+}
+
+}  // namespace
+
+MatrixGroup PlanMatrix(const std::vector<int32_t>& levels, const std::vector<int64_t>& counts,
+                       int64_t kernel_height, int64_t kernel_width) {
+  MatrixGroup group;
+  std::vector<int32_t> narrow;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    if (levels[l] == 8) {
+      group.wide.channels = counts[l];
+      continue;
+    }
+    if (group.top == 0) group.top = levels[l];
+    narrow.insert(narrow.end(), static_cast<size_t>(counts[l]), levels[l]);
+  }
+  group.narrow.channels = static_cast<int64_t>(narrow.size());
+  for (MatrixPart* part : {&group.wide, &group.narrow}) {
+    const int64_t codes = CheckedProduct("kernel row", kernel_width, part->channels);
+    part->steps = (codes + kStepCodes - 1) / kStepCodes;
+    if (part == &group.wide) {
+      part->row_bytes = CheckedProduct("weight row", part->steps, kStepBytes);
+    } else if (codes > 0) {
+      part->quads = Quads(narrow, kernel_width);
+      for (const QuadRun& run : part->quads) {
+        part->row_bytes += int64_t{run.level} * run.quads * kStepCodes / 8 * 2;
+      }
+    }
+    part->weights = group.block_bytes;
+    group.block_bytes +=
+        RoundUp(CheckedProduct("block weights", kernel_height, part->row_bytes), kStepCodes);
+  }
+  return group;
+}
+
+}  // namespace hetjax
