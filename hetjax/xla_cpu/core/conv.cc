@@ -27,12 +27,13 @@ int64_t PackScratch(const ConvArguments& arguments) {
   return bytes;
 }
 
+// `packs` only if all blocks are computed.
 struct TaskMemory {
-  TaskMemory(const Call& call, const Window& window, bool has_values, Carver* memory)
+  TaskMemory(const Call& call, const Window& window, bool packs, bool has_values, Carver* memory)
       : input(call.layer, call.geometry, call.arguments, window, memory),
         scratch(memory->Take<uint8_t>(PackScratch(call.arguments))),
         values(memory->Take<float>(has_values ? window.pixels() * call.layer.outputs : 0)) {
-    if (call.layer.is_matrix()) matrix.emplace(call, window, input, memory);
+    if (call.layer.is_matrix()) matrix.emplace(call, window, input, packs, memory);
   }
 
   ExpandedWindow input;
@@ -44,16 +45,15 @@ struct TaskMemory {
 // Computes blocks [begin, end) of a window; packs the values if `packs`, when these are all blocks.
 void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end, bool packs) {
   const ExactFloats exact;
-  const bool has_values = packs && call.arguments.out == nullptr;
+  const bool has_values = packs && call.arguments.out == nullptr && !call.layer.is_matrix();
   Carver sizes;
-  TaskMemory(call, window, has_values, &sizes);
+  TaskMemory(call, window, packs, has_values, &sizes);
   Carver carver(TaskScratch(sizes.used()));
-  TaskMemory memory(call, window, has_values, &carver);
+  TaskMemory memory(call, window, packs, has_values, &carver);
   memory.input.Fill(call.kernels);
+  if (memory.matrix) return memory.matrix->Run(begin, end);
   float* const own = has_values ? memory.values : nullptr;
-  if (memory.matrix) {
-    memory.matrix->Run(begin, end, own);
-  } else if (call.layer.depthwise) {
+  if (call.layer.depthwise) {
     Task(call, window, own).RunDepthwise(memory.input);
   } else {
     Task(call, window, own).RunBlocks(memory.input, begin, end);

@@ -50,6 +50,7 @@ struct Tile {
 // Matrices: up to two pieces of the same number of pixels, at most kPiece, times one block of
 // outputs. The pixels of a piece are equally far apart.
 constexpr int kPiece = 16, kPieces = 2;
+using MatrixSums = int32_t[kPieces][kPiece][kMatrixBlock];
 
 struct MatrixOperand {
   int64_t runs = 0;          // rows of taps, of
@@ -66,6 +67,18 @@ struct PixelPlace {
   int64_t constants, residual, out;
 };
 
+struct Channels;
+
+// A consumer's codes of the block's outputs, a byte each.
+struct MatrixCodes {
+  const Channels* channels;
+  int64_t first;        // of these is the block's first output
+  int64_t pixel_bytes;  // from one pixel to the next
+  float inv_beta;
+  bool is_signed;
+  uint8_t* codes;       // of the first pixel of all
+};
+
 //   T[i][n] = constants[i][n] + narrow_factor * narrow sums + wide_factor * (2 * wide sums + sum of the
 //   wide codes), modulo 2^32; then as in Tile.
 struct MatrixTile {
@@ -75,12 +88,17 @@ struct MatrixTile {
   MatrixOperand narrow, wide;
   uint32_t narrow_factor, wide_factor;  // powers of two
   const PixelPlace* places[kPieces];    // [pixels]
-  const uint32_t* constants;            // of the block's first output, as are the next four
+  int64_t pixel[kPieces];               // of the first one among all
+  int64_t num_codes;
+  const MatrixCodes* codes;             // [num_codes]
+  const uint32_t* constants;            // of the block's first output, as are the next four; or null
   const float* scale;                   // or null for accumulators
   const float* bias;
   const float* residual;                // or null
-  void* out;
+  void* out;                            // or null
   Activation activation;
+  MatrixSums* narrow_sums;              // working memory
+  MatrixSums* wide_sums;
 };
 
 // A block's narrow weights and where they are unpacked to, [rows][steps].
@@ -98,7 +116,12 @@ struct MatrixKernels {
   void (*begin)(int32_t pixels);
   void (*end)();
   void (*unpack)(const PackedMatrix& packed);
-  void (*run)(const MatrixTile& tile);
+  // Computes the sums of one tile and finishes another, whose sums are there; either may be null. So the
+  // one's products go on while the other's outputs are made.
+  void (*run)(const MatrixTile* multiplied, const MatrixTile* finished);
+  // As Kernels::pack, of any number of positions and without scratch.
+  void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
+               int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
 };
 
 // Depthwise: T[n] = multiplier[n] * sum over taps t of rows[row_offsets[t] + n] * q[t][n] +
@@ -137,6 +160,12 @@ struct GatherSpan {
   int32_t first, count;
 };
 
+// The same for a vector of 64 slots: what it takes of a group of 64 channels.
+struct WideGather {
+  uint64_t mask;
+  uint8_t from[64];
+};
+
 struct Channels {
   int64_t count;
   // All channels have one level. The first group of the tables then serves for any number of values
@@ -157,6 +186,8 @@ struct Channels {
   // they come from, and for every group of a span in turn a byte shuffle [16].
   const GatherSpan* spans[3];
   const uint8_t* gather[3];
+  const GatherSpan* wide_spans[3];  // the same by vectors of 64 slots and groups of 64
+  const WideGather* wide_gather[3];
   const uint8_t* restore[3]; // [groups of 16][16] byte shuffles that move them back
 };
 

@@ -14,7 +14,10 @@ namespace {
 
 #include "kernels_common.inc"
 #include "vectors_avx2.inc"
+#include "encode_avx2.inc"
 #include "kernels_avx512.inc"
+#include "encode_avx512.inc"
+#include "records_avx512.inc"
 #include "expand_matrix.inc"
 
 // ---- Weights.
@@ -127,10 +130,169 @@ void Begin(int32_t pixels) {
 void End() { _tile_release(); }
 
 constexpr int64_t kSumBytes = 4 * kMatrixBlock;
-using Sums = int32_t[kPieces][kPiece][kMatrixBlock];
 
+// Sum of a pixel's codes.
+HETJAX_INLINE uint32_t SumCodes(const MatrixOperand& x, int side, int32_t pixel) {
+  const uint8_t* codes = x.first[side] + pixel * x.pixel_bytes;
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t r = 0; r < x.runs; ++r, codes += x.run_bytes) {
+    for (int64_t at = 0; at < x.codes; at += 64) {
+      const __m512i step = _mm512_maskz_loadu_epi8(FirstBytes(x.codes - at), codes + at);
+      sum = _mm512_dpbusd_epi32(sum, step, Broadcast512(0x01010101u));
+    }
+  }
+  return static_cast<uint32_t>(_mm512_reduce_add_epi32(sum));
+}
+
+// ---- What follows.
+
+HETJAX_INLINE __m128i Encode(const MatrixCodes& to, int64_t n, __m512 y) {
+  const __m512 inv_beta = _mm512_set1_ps(to.inv_beta);
+  const int64_t at = to.first + n;
+  if (to.is_signed) return Encode16<true, true>(*to.channels, at, inv_beta, y);
+  if (IsFlushFree(to.inv_beta)) return Encode16<false, false>(*to.channels, at, inv_beta, y);
+  return Encode16<false, true>(*to.channels, at, inv_beta, y);
+}
+
+template <bool kWide, bool kRagged>
+__attribute__((noinline)) void FinishPixels(const MatrixTile& t, int side, int32_t begin,
+                                            int32_t end) {
+  const __m128i narrow_shift =
+      _mm_cvtsi32_si128(t.narrow_factor == 0 ? 0 : __builtin_ctz(t.narrow_factor));
+  const __m128i wide_shift = _mm_cvtsi32_si128(__builtin_ctz(t.wide_factor) + 1);
+  const __m512 low = _mm512_set1_ps(t.activation == Activation::kNone ? -__builtin_inff() : 0.0f);
+  const __m512 high = _mm512_set1_ps(t.activation == Activation::kRelu6 ? 6.0f : __builtin_inff());
+  for (int32_t i = begin; i < end; ++i) {
+    const PixelPlace& place = t.places[side][i];
+    const uint32_t sum = kWide ? t.wide_factor * SumCodes(t.wide, side, i) : 0;
+    HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
+      const int n = 16 * h;
+      __m512i total = t.constants == nullptr ? _mm512_setzero_si512()
+                                             : Load512(t.constants + place.constants + n);
+      if (t.narrow.runs > 0) {
+        const __m512i sums = Load512((*t.narrow_sums)[side][i] + n);
+        total = _mm512_add_epi32(total, _mm512_sll_epi32(sums, narrow_shift));
+      }
+      if (kWide) {
+        const __m512i sums = Load512((*t.wide_sums)[side][i] + n);
+        total = _mm512_add_epi32(total, _mm512_sll_epi32(sums, wide_shift));
+        total = _mm512_add_epi32(total, Broadcast512(sum));
+      }
+      const int32_t outputs = t.lanes - n;
+      const __mmask16 mask = static_cast<__mmask16>(
+          !kRagged || outputs >= 16 ? 0xffff : outputs > 0 ? (1 << outputs) - 1 : 0);
+      if (t.scale == nullptr) {
+        _mm512_mask_storeu_epi32(static_cast<uint32_t*>(t.out) + place.out + n, mask, total);
+        continue;
+      }
+      __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_loadu_ps(t.scale + n),
+                                 _mm512_loadu_ps(t.bias + n));
+      if (t.residual != nullptr) {
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t.residual + place.residual + n));
+      }
+      // In this order NaN stays.
+      y = _mm512_min_ps(high, _mm512_max_ps(low, y));
+      if (t.out != nullptr) {
+        _mm512_mask_storeu_ps(static_cast<float*>(t.out) + place.out + n, mask, y);
+      }
+      for (int64_t k = 0; k < t.num_codes; ++k) {
+        const MatrixCodes& c = t.codes[k];
+        uint8_t* at = c.codes + (t.pixel[side] + i) * c.pixel_bytes + c.first + n;
+        _mm_mask_storeu_epi8(at, mask, Encode(c, n, y));
+      }
+    }
+  }
+}
+
+// What most layers inside a network have: nothing but sums of narrow codes as they are, one unsigned
+// consumer, no values kept. Its steps by inv_beta are one factor, as they are powers of two, and its
+// limits hold the activation's: neither rounds otherwise.
+bool IsPlain(const MatrixTile& t) {
+  return t.lanes == kMatrixBlock && t.constants == nullptr && t.narrow_factor == 1 &&
+         t.wide.runs == 0 && t.scale != nullptr && t.out == nullptr && t.num_codes == 1 &&
+         !t.codes->is_signed && t.codes->inv_beta > 0 && IsFlushFree(t.codes->inv_beta);
+}
+
+template <bool kResidual>
+__attribute__((noinline)) void FinishPlainPixels(const MatrixTile& t, int side, int32_t begin,
+                                                 int32_t end) {
+  const MatrixCodes& codes = *t.codes;
+  __m512 scale[2], bias[2], steps[2], caps[2];
+  const __m512 inv_beta = _mm512_set1_ps(codes.inv_beta);
+  HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
+    scale[h] = _mm512_loadu_ps(t.scale + 16 * h);
+    bias[h] = _mm512_loadu_ps(t.bias + 16 * h);
+    steps[h] = _mm512_mul_ps(_mm512_loadu_ps(codes.channels->steps + codes.first + 16 * h), inv_beta);
+    caps[h] = _mm512_loadu_ps(codes.channels->caps + codes.first + 16 * h);
+    if (t.activation == Activation::kRelu6) {
+      caps[h] = _mm512_min_ps(caps[h], _mm512_mul_ps(_mm512_set1_ps(6.0f), steps[h]));
+    }
+  }
+  // Packing two vectors has taken turns with their quarters.
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const int32_t* sums = (*t.narrow_sums)[side][begin];
+  const PixelPlace* place = t.places[side] + begin;
+  const int64_t pixel_bytes = codes.pixel_bytes;
+  const float* const residual = t.residual;
+  uint8_t* to = codes.codes + (t.pixel[side] + begin) * pixel_bytes + codes.first;
+  for (; begin < end; ++begin, sums += kMatrixBlock, ++place, to += pixel_bytes) {
+    __m512i twice[2];
+    HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
+      __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(Load512(sums + 16 * h)), scale[h], bias[h]);
+      if (kResidual) {
+        y = _mm512_add_ps(y, _mm512_loadu_ps(residual + place->residual + 16 * h));
+      }
+      // NaN stays, and becomes a negative number as those below zero.
+      twice[h] = _mm512_cvttps_epi32(_mm512_min_ps(caps[h], _mm512_mul_ps(y, steps[h])));
+    }
+    const __m512i both = _mm512_packus_epi32(twice[0], twice[1]);
+    const __m512i rounded = _mm512_avg_epu16(both, _mm512_setzero_si512());
+    Store(to, _mm512_cvtepi16_epi8(_mm512_permutexvar_epi64(order, rounded)));
+  }
+}
+
+// Finishes a tile, some pixels at a time.
+class Finisher {
+ public:
+  explicit Finisher(const MatrixTile* t) : t_(t) {
+    if (t == nullptr) return;
+    for (int side = 0; side < t->pieces; ++side) left_ += t->pixels - t->begin[side];
+    pixel_ = t->begin[0];
+    const bool is_ragged = t->lanes < kMatrixBlock;
+    if (IsPlain(*t)) {
+      finish_ = t->residual == nullptr ? FinishPlainPixels<false> : FinishPlainPixels<true>;
+    } else if (t->wide.runs > 0) {
+      finish_ = is_ragged ? FinishPixels<true, true> : FinishPixels<true, false>;
+    } else {
+      finish_ = is_ragged ? FinishPixels<false, true> : FinishPixels<false, false>;
+    }
+  }
+
+  int32_t left() const { return left_; }
+
+  void Next(int32_t pixels) {
+    if (pixels > left_) pixels = left_;
+    left_ -= pixels;
+    while (pixels > 0) {
+      if (pixel_ == t_->pixels) pixel_ = t_->begin[++side_];
+      const int32_t here = pixels < t_->pixels - pixel_ ? pixels : t_->pixels - pixel_;
+      finish_(*t_, side_, pixel_, pixel_ + here);
+      pixel_ += here;
+      pixels -= here;
+    }
+  }
+
+ private:
+  const MatrixTile* const t_;
+  void (*finish_)(const MatrixTile&, int, int32_t, int32_t) = nullptr;
+  int side_ = 0;
+  int32_t pixel_ = 0, left_ = 0;
+};
+
+// After every step `finisher` has its turn.
 template <int kCount>
-HETJAX_INLINE void Multiply(const MatrixOperand& x, Sums* sums) {
+HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, int32_t each,
+                            Finisher* finisher) {
   _tile_zero(0);
   _tile_zero(1);
   if (kCount == 2) {
@@ -153,6 +315,7 @@ HETJAX_INLINE void Multiply(const MatrixOperand& x, Sums* sums) {
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
       }
+      if (finisher->left() > 0) finisher->Next(each);
     }
   }
   _tile_stored(0, &(*sums)[0][0][0], kSumBytes);
@@ -163,101 +326,27 @@ HETJAX_INLINE void Multiply(const MatrixOperand& x, Sums* sums) {
   }
 }
 
-HETJAX_INLINE void MultiplyPieces(int32_t pieces, const MatrixOperand& x, Sums* sums) {
+void MultiplyPieces(int32_t pieces, const MatrixOperand& x, MatrixSums* sums, int32_t each,
+                    Finisher* finisher) {
   if (pieces == 2) {
-    Multiply<2>(x, sums);
+    Multiply<2>(x, sums, each, finisher);
   } else {
-    Multiply<1>(x, sums);
+    Multiply<1>(x, sums, each, finisher);
   }
 }
 
-// Sum of a pixel's codes.
-HETJAX_INLINE uint32_t SumCodes(const MatrixOperand& x, int side, int32_t pixel) {
-  const uint8_t* codes = x.first[side] + pixel * x.pixel_bytes;
-  __m512i sum = _mm512_setzero_si512();
-  for (int64_t r = 0; r < x.runs; ++r, codes += x.run_bytes) {
-    for (int64_t at = 0; at < x.codes; at += 64) {
-      const __m512i step = _mm512_maskz_loadu_epi8(FirstBytes(x.codes - at), codes + at);
-      sum = _mm512_dpbusd_epi32(sum, step, Broadcast512(0x01010101u));
-    }
+void Run(const MatrixTile* multiplied, const MatrixTile* finished) {
+  Finisher finisher(finished);
+  if (const MatrixTile* t = multiplied) {
+    const int64_t steps = t->narrow.runs * t->narrow.steps + t->wide.runs * t->wide.steps;
+    const int32_t each = static_cast<int32_t>((finisher.left() + steps - 1) / steps);
+    if (t->narrow.runs > 0) MultiplyPieces(t->pieces, t->narrow, t->narrow_sums, each, &finisher);
+    if (t->wide.runs > 0) MultiplyPieces(t->pieces, t->wide, t->wide_sums, each, &finisher);
   }
-  return static_cast<uint32_t>(_mm512_reduce_add_epi32(sum));
+  finisher.Next(finisher.left());
 }
 
-// ---- What follows.
-
-// Both halves of a pixel's outputs.
-struct Outputs {
-  __mmask16 mask[2];
-  __m512 scale[2], bias[2];
-};
-
-template <bool kWide, bool kRagged>
-HETJAX_INLINE void Finish(const MatrixTile& t, const Outputs& o, int side, int32_t i,
-                          const Sums& narrow, const Sums& wide) {
-  const PixelPlace& place = t.places[side][i];
-  const __m128i narrow_shift = _mm_cvtsi32_si128(t.narrow_factor == 0 ? 0 : __builtin_ctz(t.narrow_factor));
-  const __m128i wide_shift = _mm_cvtsi32_si128(__builtin_ctz(t.wide_factor) + 1);
-  const __m512i codes =
-      kWide ? Broadcast512(t.wide_factor * SumCodes(t.wide, side, i)) : _mm512_setzero_si512();
-  const __m512 low = _mm512_set1_ps(t.activation == Activation::kNone ? -__builtin_inff() : 0.0f);
-  const __m512 high = _mm512_set1_ps(t.activation == Activation::kRelu6 ? 6.0f : __builtin_inff());
-  HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
-    const int n = 16 * h;
-    __m512i total = Load512(t.constants + place.constants + n);
-    if (t.narrow.runs > 0) {
-      total = _mm512_add_epi32(total, _mm512_sll_epi32(Load512(narrow[side][i] + n), narrow_shift));
-    }
-    if (kWide) {
-      total = _mm512_add_epi32(total, _mm512_sll_epi32(Load512(wide[side][i] + n), wide_shift));
-      total = _mm512_add_epi32(total, codes);
-    }
-    const __mmask16 mask = kRagged ? o.mask[h] : 0xffff;
-    if (t.scale == nullptr) {
-      _mm512_mask_storeu_epi32(static_cast<uint32_t*>(t.out) + place.out + n, mask, total);
-      continue;
-    }
-    __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), o.scale[h], o.bias[h]);
-    if (t.residual != nullptr) {
-      y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t.residual + place.residual + n));
-    }
-    // In this order NaN stays.
-    y = _mm512_min_ps(high, _mm512_max_ps(low, y));
-    _mm512_mask_storeu_ps(static_cast<float*>(t.out) + place.out + n, mask, y);
-  }
-}
-
-template <bool kWide, bool kRagged>
-void FinishAll(const MatrixTile& t, const Sums& narrow, const Sums& wide) {
-  Outputs o = {};
-  for (int h = 0; h < 2; ++h) {
-    const int left = t.lanes - 16 * h;
-    o.mask[h] = static_cast<__mmask16>(left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0);
-    if (t.scale == nullptr) continue;
-    o.scale[h] = _mm512_loadu_ps(t.scale + 16 * h);
-    o.bias[h] = _mm512_loadu_ps(t.bias + 16 * h);
-  }
-  for (int side = 0; side < t.pieces; ++side) {
-    for (int32_t i = t.begin[side]; i < t.pixels; ++i) {
-      Finish<kWide, kRagged>(t, o, side, i, narrow, wide);
-    }
-  }
-}
-
-void Run(const MatrixTile& t) {
-  alignas(64) Sums narrow, wide;
-  const bool is_ragged = t.lanes < kMatrixBlock;
-  if (t.narrow.runs > 0) MultiplyPieces(t.pieces, t.narrow, &narrow);
-  if (t.wide.runs > 0) {
-    MultiplyPieces(t.pieces, t.wide, &wide);
-    return is_ragged ? FinishAll<true, true>(t, narrow, wide)
-                     : FinishAll<true, false>(t, narrow, wide);
-  }
-  return is_ragged ? FinishAll<false, true>(t, narrow, wide)
-                   : FinishAll<false, false>(t, narrow, wide);
-}
-
-constexpr MatrixKernels kMatrixKernels = {Begin, End, Unpack, Run};
+constexpr MatrixKernels kMatrixKernels = {Begin, End, Unpack, Run, Pack512};
 
 }  // namespace
 

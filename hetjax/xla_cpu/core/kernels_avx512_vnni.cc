@@ -21,6 +21,7 @@ namespace {
 #include "kernels_avx512.inc"
 #include "tables_avx512.inc"
 #include "encode_avx512.inc"
+#include "records_avx512.inc"
 #include "expand_avx512.inc"
 
 // Entry w of row a: raw sum of three channels with codes a and w.
@@ -208,7 +209,7 @@ const Kernels kKernels = {
     DepthwiseVectors,
     {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},
     EncodeVectors512,
-    Pack,
+    Pack512,
     Unpack,
 };
 

@@ -14,7 +14,7 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 }  // namespace
 
 MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWindow& input,
-                       Carver* memory)
+                       bool packs, Carver* memory)
     : call_(call),
       window_(window),
       input_(input),
@@ -39,6 +39,17 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
     gathered_[w].codes = memory->Take<uint8_t>(gathers_ ? together * bytes[w] : 0);
   }
   unpacked_ = memory->Take<uint8_t>(unpacked);
+  sums_ = memory->Take<MatrixSums>(4);
+  num_codes_ = packs ? static_cast<int64_t>(call.arguments.consumers.size()) : 0;
+  codes_ = memory->Take<MatrixCodes>(num_codes_);
+  for (int64_t i = 0; i < num_codes_; ++i) {
+    const Consumer& consumer = call.arguments.consumers[static_cast<size_t>(i)];
+    const int64_t pixel_bytes = consumer.quantizer->codes_bytes();
+    uint8_t* codes = memory->Take<uint8_t>(rows * columns_ * pixel_bytes + kRowSlack);
+    if (codes_ == nullptr) continue;
+    codes_[i] = {&consumer.quantizer->channels(), 0, pixel_bytes, consumer.inv_beta,
+                 consumer.quantizer->is_signed(), codes};
+  }
 }
 
 void MatrixTask::SetPieces() {
@@ -56,7 +67,7 @@ void MatrixTask::SetPieces() {
   }
 }
 
-void MatrixTask::SetPlaces(const float* values) {
+void MatrixTask::SetPlaces() {
   const Layer& layer = call_.layer;
   PixelPlace* place = places_;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
@@ -67,7 +78,7 @@ void MatrixTask::SetPlaces(const float* values) {
       place->constants =
           constants + call_.columns.of[static_cast<size_t>(x)] * call_.constants.size();
       place->residual = (row + x) * layer.outputs;
-      place->out = (values == nullptr ? row + x : place - places_) * layer.outputs;
+      place->out = (row + x) * layer.outputs;
     }
   }
 }
@@ -113,7 +124,7 @@ MatrixOperand MatrixTask::Operand(const MatrixPart& part, int64_t group, bool is
   return operand;
 }
 
-void MatrixTask::RunBlock(int64_t block, void* out) {
+void MatrixTask::RunBlock(int64_t block) {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
   const int64_t group = block / layer.blocks_per_group, within = block % layer.blocks_per_group;
@@ -133,7 +144,8 @@ void MatrixTask::RunBlock(int64_t block, void* out) {
   if (matrix.top != 0) tile.narrow_factor = Factor(layer, matrix.top, a.is_signed);
   tile.wide_factor = a.is_signed ? 2 : 1;
   const int64_t first = group * layer.outputs_per_group + within * kMatrixBlock;
-  tile.constants = call_.constants.Of(0, 0) + call_.constants.Lane(group, within);
+  // Sums of unsigned codes are right as they are.
+  if (a.is_signed) tile.constants = call_.constants.Of(0, 0) + call_.constants.Lane(group, within);
   alignas(64) float scale[kMatrixBlock] = {}, bias[kMatrixBlock] = {};
   if (a.scale != nullptr) {
     std::memcpy(scale, a.scale + first, 4 * static_cast<size_t>(tile.lanes));
@@ -143,33 +155,63 @@ void MatrixTask::RunBlock(int64_t block, void* out) {
     tile.activation = a.activation;
   }
   if (a.residual != nullptr) tile.residual = a.residual + first;
-  tile.out = static_cast<uint8_t*>(out) + 4 * first;
+  if (a.out != nullptr) tile.out = static_cast<uint8_t*>(a.out) + 4 * first;
+  for (int64_t i = 0; i < num_codes_; ++i) codes_[i].first = first;
+  tile.num_codes = num_codes_;
+  tile.codes = codes_;
   const MatrixOperand narrow = tile.narrow, wide = tile.wide;
+  // One is finished while the other's products are computed.
+  tile.narrow_sums = sums_;
+  tile.wide_sums = sums_ + 1;
+  MatrixTile tiles[2] = {tile, tile};
+  tiles[1].narrow_sums += 2;
+  tiles[1].wide_sums += 2;
+  const MatrixTile* before = nullptr;
   for (int64_t p = 0; p < num_pieces_; p += kPieces) {
-    tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - p));
-    for (int side = 0; side < tile.pieces; ++side) {
+    MatrixTile& now = tiles[p / kPieces % 2];
+    now.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - p));
+    for (int side = 0; side < now.pieces; ++side) {
       const Piece& piece = pieces_[p + side];
-      tile.begin[side] = piece.begin;
-      tile.places[side] = places_ + piece.first;
+      now.begin[side] = piece.begin;
+      now.places[side] = places_ + piece.first;
+      now.pixel[side] = piece.first;
       const int64_t narrow_at =
           gathers_ ? piece.first * narrow.pixel_bytes : piece.position * matrix.narrow.channels;
       const int64_t wide_at =
           gathers_ ? piece.first * wide.pixel_bytes : piece.position * matrix.wide.channels;
-      tile.narrow.first[side] = narrow.first[side] + narrow_at;
-      tile.wide.first[side] = wide.first[side] + wide_at;
+      now.narrow.first[side] = narrow.first[side] + narrow_at;
+      now.wide.first[side] = wide.first[side] + wide_at;
     }
-    call_.kernels.matrix->run(tile);
+    call_.kernels.matrix->run(&now, before);
+    before = &now;
+  }
+  call_.kernels.matrix->run(nullptr, before);
+}
+
+void MatrixTask::PackCodes() {
+  for (int64_t i = 0; i < num_codes_; ++i) {
+    const Consumer& consumer = call_.arguments.consumers[static_cast<size_t>(i)];
+    const MatrixCodes& codes = codes_[i];
+    for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
+      const int64_t at = (window_.image * call_.height + y) * call_.width + window_.column_begin;
+      const int64_t bytes = consumer.quantizer->layout().record_bytes;
+      call_.kernels.matrix->pack(*codes.channels,
+                                 codes.codes + (y - window_.row_begin) * columns_ * codes.pixel_bytes,
+                                 columns_, codes.pixel_bytes, nullptr, consumer.records + at * bytes,
+                                 bytes);
+    }
   }
 }
 
-void MatrixTask::Run(int64_t begin, int64_t end, float* values) {
+void MatrixTask::Run(int64_t begin, int64_t end) {
   SetPieces();
-  SetPlaces(values);
+  SetPlaces();
   call_.kernels.matrix->begin(pixels_);
   for (int64_t block = begin; block < end; ++block) {
-    RunBlock(block, values == nullptr ? call_.arguments.out : values);
+    RunBlock(block);
   }
   call_.kernels.matrix->end();
+  PackCodes();
 }
 
 }  // namespace hetjax

@@ -12,10 +12,11 @@ namespace hetjax {
 // Memory comes from a Carver; with one that has no buffer only sizes are counted.
 class MatrixTask {
  public:
-  MatrixTask(const Call& call, const Window& window, const ExpandedWindow& input, Carver* memory);
+  MatrixTask(const Call& call, const Window& window, const ExpandedWindow& input, bool packs,
+             Carver* memory);
 
-  // Values go to `values` [pixels][outputs] of the window, or to the call's out if that is null.
-  void Run(int64_t begin, int64_t end, float* values);
+  // Of blocks [begin, end): what the call's out has, and consumers' records if the task packs.
+  void Run(int64_t begin, int64_t end);
 
  private:
   // Of consecutive pixels of the window, `pixels_` of them.
@@ -31,11 +32,12 @@ class MatrixTask {
 
   int64_t PiecesOf(int64_t pixels) const { return (pixels + pixels_ - 1) / pixels_; }
   void SetPieces();
-  void SetPlaces(const float* values);
+  void SetPlaces();
   void Gather(int64_t group);
   MatrixOperand Operand(const MatrixPart& part, int64_t group, bool is_wide,
                         const uint8_t* weights) const;
-  void RunBlock(int64_t block, void* out);
+  void RunBlock(int64_t block);
+  void PackCodes();
 
   const Call& call_;
   const Window window_;
@@ -48,6 +50,9 @@ class MatrixTask {
   PixelPlace* places_;  // [pixels of the window]
   Gathered gathered_[2];
   uint8_t* unpacked_;
+  MatrixSums* sums_;       // narrow and wide ones of two tiles
+  int64_t num_codes_;
+  MatrixCodes* codes_;     // of every consumer, if the task packs
   int64_t group_ = -1;  // whose codes are gathered
 };
 

@@ -61,6 +61,8 @@ class Quantizer {
   // Records of at most kPackedTogether positions -> codes [positions][codes_bytes].
   void Unpack(const Kernels& kernels, const uint8_t* records, int64_t positions, uint8_t* scratch,
               uint8_t* codes) const;
+  const Channels& channels() const { return channels_; }
+  bool is_signed() const { return is_signed_; }
   // Whole groups of codes.
   int64_t codes_bytes() const {
     return (layout_.channels + kChannelGroup - 1) / kChannelGroup * kChannelGroup;
@@ -68,13 +70,15 @@ class Quantizer {
 
  private:
   void SetGather(size_t level);
+  void SetWideGather(size_t level);
 
   const RecordLayout layout_;
   const bool is_signed_;
   std::vector<float> steps_, caps_;
   std::vector<int32_t> half_, top_;
   std::vector<uint8_t> shuffles_[3], restores_[3], taken_[3], gathers_[3];
-  std::vector<GatherSpan> spans_[3];
+  std::vector<GatherSpan> spans_[3], wide_spans_[3];
+  std::vector<WideGather> wide_gathers_[3];
   Channels channels_;
 };
 

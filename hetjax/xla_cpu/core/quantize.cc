@@ -56,6 +56,7 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     channels_.taken[l] = taken_[l].data();
     channels_.restore[l] = restores_[l].data();
     SetGather(l);
+    SetWideGather(l);
   }
   channels_.steps = steps_.data();
   channels_.caps = caps_.data();
@@ -85,6 +86,29 @@ void Quantizer::SetGather(size_t level) {
   }
   channels_.spans[level] = spans_[level].data();
   channels_.gather[level] = gathers_[level].data();
+}
+
+void Quantizer::SetWideGather(size_t level) {
+  constexpr int64_t kWide = 64;
+  const std::vector<int32_t>& of = layout_.of[level];
+  const int64_t count = static_cast<int64_t>(of.size());
+  for (int64_t slot = 0; slot < count; slot += kWide) {
+    const int64_t end = std::min(count, slot + kWide);
+    const int32_t first = static_cast<int32_t>(of[static_cast<size_t>(slot)] / kWide);
+    const int32_t last = static_cast<int32_t>(of[static_cast<size_t>(end - 1)] / kWide);
+    std::vector<WideGather>& all = wide_gathers_[level];
+    all.resize(all.size() + static_cast<size_t>(last + 1 - first));
+    WideGather* const groups = &all.back() - (last - first);
+    for (int64_t i = slot; i < end; ++i) {
+      const int32_t c = of[static_cast<size_t>(i)];
+      WideGather& group = groups[c / kWide - first];
+      group.mask |= uint64_t{1} << (i - slot);
+      group.from[i - slot] = static_cast<uint8_t>(c % kWide);
+    }
+    wide_spans_[level].push_back({first, last + 1 - first});
+  }
+  channels_.wide_spans[level] = wide_spans_[level].data();
+  channels_.wide_gather[level] = wide_gathers_[level].data();
 }
 
 void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,

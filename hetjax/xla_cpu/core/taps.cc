@@ -110,6 +110,8 @@ namespace {
 
 // Half of a common second-level cache; the other half is for weights.
 constexpr int64_t kWindowBytes = 192 << 10;
+// The same where matrices are multiplied, whose caches are larger: see MatrixTask.
+constexpr int64_t kMatrixWindowBytes = 768 << 10;
 constexpr int64_t kTasksPerThread = 4;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -117,7 +119,8 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t WindowBytes(const Layer& layer, const Geometry& geometry, int64_t rows, int64_t columns) {
   const AxisPlan y(geometry, 0, layer.kernel_height, 0, rows);
   const AxisPlan x(geometry, 1, layer.kernel_width, 0, columns);
-  return y.size() * x.size() * layer.row_bytes + rows * columns * layer.outputs * 4;
+  const int64_t output_bytes = layer.is_matrix() ? 1 : 4;
+  return y.size() * x.size() * layer.row_bytes + rows * columns * layer.outputs * output_bytes;
 }
 
 }  // namespace
@@ -126,11 +129,12 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
   const int64_t height = geometry.Output(0, layer.kernel_height);
   const int64_t width = geometry.Output(1, layer.kernel_width);
   const int64_t blocks = layer.depthwise ? 1 : layer.groups * layer.blocks_per_group;
+  const int64_t most = layer.is_matrix() ? kMatrixWindowBytes : kWindowBytes;
   int64_t columns = width, rows = height;
-  while (columns > 8 * tile && WindowBytes(layer, geometry, 1, columns) > kWindowBytes) {
+  while (columns > 8 * tile && WindowBytes(layer, geometry, 1, columns) > most) {
     columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
   }
-  while (rows > 1 && WindowBytes(layer, geometry, rows, columns) > kWindowBytes) {
+  while (rows > 1 && WindowBytes(layer, geometry, rows, columns) > most) {
     rows = CeilDiv(rows, 2);
   }
   const int64_t wanted = threads == 1 ? 1 : kTasksPerThread * threads;
