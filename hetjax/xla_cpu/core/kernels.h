@@ -62,21 +62,22 @@ struct MatrixOperand {
   const uint8_t* weights;    // [runs][steps] unpacked
 };
 
-// Where a pixel's elements begin, counted in those.
 struct PixelPlace {
-  int64_t constants, residual, out;
+  int64_t constants;  // where its own begin
+  int64_t pixel;      // among all of the call
 };
 
 struct Channels;
 
-// A consumer's codes of the block's outputs, a byte each.
+// A consumer's codes, a byte each, and its records.
 struct MatrixCodes {
   const Channels* channels;
-  int64_t first;        // of these is the block's first output
-  int64_t pixel_bytes;  // from one pixel to the next
-  float inv_beta;
   bool is_signed;
-  uint8_t* codes;       // of the first pixel of all
+  float inv_beta;
+  uint8_t* codes;        // [pixels of the task][pixel_bytes]
+  int64_t pixel_bytes;
+  uint8_t* records;      // [pixels of the call][record_bytes]
+  int64_t record_bytes;
 };
 
 //   T[i][n] = constants[i][n] + narrow_factor * narrow sums + wide_factor * (2 * wide sums + sum of the
@@ -88,9 +89,12 @@ struct MatrixTile {
   MatrixOperand narrow, wide;
   uint32_t narrow_factor, wide_factor;  // powers of two
   const PixelPlace* places[kPieces];    // [pixels]
-  int64_t pixel[kPieces];               // of the first one among all
+  int64_t pixel[kPieces];               // of the first one among the task's
   int64_t num_codes;
   const MatrixCodes* codes;             // [num_codes]
+  int64_t first;                        // the block's first output
+  int64_t outputs;                      // of the layer
+  bool is_last;                         // of a pixel's blocks: codes are packed
   const uint32_t* constants;            // of the block's first output, as are the next four; or null
   const float* scale;                   // or null for accumulators
   const float* bias;
@@ -101,27 +105,30 @@ struct MatrixTile {
   MatrixSums* wide_sums;
 };
 
-// A block's narrow weights and where they are unpacked to, [rows][steps].
+// A block's narrow weights on the way to being unpacked, from the first step to the last.
 struct PackedMatrix {
-  const QuadRun* runs;  // of a row of taps
+  const QuadRun* runs;    // of a row of taps
   int64_t num_runs;
-  int64_t rows;         // of taps
-  int32_t top;          // highest level of the palette below 8
-  const uint8_t* packed;
-  uint8_t* unpacked;
+  int32_t top;            // highest level of the palette below 8
+  const uint8_t* packed;  // the next quad, its run and its number within that
+  int64_t run;
+  int32_t quad;
+  uint8_t* unpacked;      // the next step
+};
+
+// What is done while products are computed.
+struct MatrixWork {
+  const MatrixTile* finished;  // a tile whose sums are there, or null
+  PackedMatrix* unpacked;      // of which so many steps are unpacked
+  int64_t steps;
 };
 
 struct MatrixKernels {
   // Come before and after all tiles of so many pixels, in the thread that runs them.
   void (*begin)(int32_t pixels);
   void (*end)();
-  void (*unpack)(const PackedMatrix& packed);
-  // Computes the sums of one tile and finishes another, whose sums are there; either may be null. So the
-  // one's products go on while the other's outputs are made.
-  void (*run)(const MatrixTile* multiplied, const MatrixTile* finished);
-  // As Kernels::pack, of any number of positions and without scratch.
-  void (*pack)(const Channels& channels, const uint8_t* codes, int64_t positions,
-               int64_t codes_bytes, uint8_t* scratch, uint8_t* records, int64_t record_bytes);
+  // Computes a tile's sums, or none if it is null, and does the work.
+  void (*run)(const MatrixTile* multiplied, const MatrixWork& meanwhile);
 };
 
 // Depthwise: T[n] = multiplier[n] * sum over taps t of rows[row_offsets[t] + n] * q[t][n] +

@@ -22,20 +22,21 @@ namespace {
 
 // ---- Weights.
 
-// What unpacking looks up, four times over: values of codes times what their level counts.
+// What unpacking looks up: odd levels times what their level counts. Of 2 bits the lower half of a
+// nibble is the code.
 struct Values {
-  alignas(64) int8_t of[16];
+  alignas(16) int8_t of[16];
 };
-
-// Of level 2 the lower half of a nibble counts.
-Values MakeValues(int32_t level, int32_t top) {
-  Values values;
+constexpr Values MakeValues(int32_t level, int32_t top) {
+  Values values = {};
   for (int code = 0; code < 16; ++code) {
     const int odd = 2 * (code & ((1 << level) - 1)) - ((1 << level) - 1);
     values.of[code] = static_cast<int8_t>(odd * (1 << 2 * (top - level)));
   }
   return values;
 }
+constexpr Values kTwosOfTwo = MakeValues(2, 2), kTwosOfFour = MakeValues(2, 4);
+constexpr Values kFours = MakeValues(4, 4);
 
 HETJAX_INLINE __m512i FourTimes(const void* p) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
@@ -47,66 +48,66 @@ HETJAX_INLINE __m512i LookUpShifted(__m512i packed, __m512i shifts, __m512i valu
   return _mm512_shuffle_epi8(values, _mm512_and_si512(codes, Broadcast512(0x0f0f0f0fu)));
 }
 
-// Writes quads one after another, 16 of one half of a step, then those of the next step.
-class QuadWriter {
- public:
-  explicit QuadWriter(uint8_t* to) : to_(to) {}
-
-  HETJAX_INLINE void Put(__m512i first, __m512i second) {
-    Store512(to_ + 64 * quad_, first);
-    Store512(to_ + kStepBytes / 2 + 64 * quad_, second);
-    if (++quad_ == kStepCodes / kQuad) {
-      to_ += kStepBytes;
-      quad_ = 0;
-    }
+// Calls unpack(packed, half) for both halves of quads of so many bytes a half, one after another.
+template <typename Unpack>
+HETJAX_INLINE void UnpackQuads(const uint8_t* packed, int64_t bytes, int32_t quads, uint8_t* to,
+                               const Unpack& unpack) {
+  for (; quads > 0; --quads, packed += 2 * bytes, to += kStepCodes) {
+    Store512(to, unpack(packed));
+    Store512(to + kStepBytes / 2, unpack(packed + bytes));
   }
-  // The end of a row of taps.
-  void Fill() {
-    while (quad_ != 0) Put(_mm512_setzero_si512(), _mm512_setzero_si512());
-  }
+}
 
- private:
-  uint8_t* to_;
-  int64_t quad_ = 0;
-};
-
-void Unpack(const PackedMatrix& m) {
-  if (m.num_runs == 0) return;
-  const int32_t one = 1 << 2 * (m.top - 1);
-  const __m512i plus = _mm512_set1_epi8(static_cast<char>(one));
-  const __m512i minus = _mm512_set1_epi8(static_cast<char>(-one));
-  const Values twos = MakeValues(2, m.top < 2 ? 2 : m.top), fours = MakeValues(4, 4);
-  const __m512i of_two = FourTimes(twos.of), of_four = FourTimes(fours.of);
+void UnpackStep(PackedMatrix* m) {
+  constexpr int32_t kQuads = kStepCodes / kQuad;
   const __m512i by_quarter = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
   const __m512i by_half = _mm512_set_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
-  QuadWriter writer(m.unpacked);
-  const uint8_t* packed = m.packed;
-  for (int64_t r = 0; r < m.rows; ++r) {
-    for (int64_t k = 0; k < m.num_runs; ++k) {
-      const QuadRun run = m.runs[k];
-      for (int32_t q = 0; q < run.quads; ++q, packed += 16 * run.level) {
-        switch (run.level) {
-          case 1: {
-            uint64_t bits[2];
-            __builtin_memcpy(bits, packed, 16);
-            writer.Put(_mm512_mask_blend_epi8(bits[0], minus, plus),
-                       _mm512_mask_blend_epi8(bits[1], minus, plus));
-            break;
-          }
-          case 2:
-            writer.Put(LookUpShifted(FourTimes(packed), by_quarter, of_two),
-                       LookUpShifted(FourTimes(packed + 16), by_quarter, of_two));
-            break;
-          case 4:
-            writer.Put(LookUpShifted(_mm512_broadcast_i64x4(Load(packed)), by_half, of_four),
-                       LookUpShifted(_mm512_broadcast_i64x4(Load(packed + 32)), by_half, of_four));
-            break;
-          default: writer.Put(Load512(packed), Load512(packed + 64));
-        }
-      }
+  const __m512i plus = _mm512_set1_epi8(static_cast<char>(1 << 2 * (m->top - 1)));
+  const __m512i minus = _mm512_sub_epi8(_mm512_setzero_si512(), plus);
+  const __m512i twos = FourTimes(m->top == 2 ? kTwosOfTwo.of : kTwosOfFour.of);
+  const __m512i fours = FourTimes(kFours.of);
+  for (int32_t done = 0; done < kQuads;) {
+    uint8_t* to = m->unpacked + kStepCodes * done;
+    if (m->run == m->num_runs) {
+      UnpackQuads(m->packed, 0, kQuads - done, to,
+                  [](const uint8_t*) { return _mm512_setzero_si512(); });
+      break;
     }
-    writer.Fill();
+    const QuadRun run = m->runs[m->run];
+    const int32_t left = run.quads - m->quad;
+    const int32_t quads = left < kQuads - done ? left : kQuads - done;
+    const int64_t bytes = 8 * run.level;
+    switch (run.level) {
+      case 1:
+        UnpackQuads(m->packed, bytes, quads, to, [&](const uint8_t* p) {
+          uint64_t bits;
+          __builtin_memcpy(&bits, p, 8);
+          return _mm512_mask_blend_epi8(bits, minus, plus);
+        });
+        break;
+      case 2:
+        UnpackQuads(m->packed, bytes, quads, to, [&](const uint8_t* p) {
+          return LookUpShifted(FourTimes(p), by_quarter, twos);
+        });
+        break;
+      case 4:
+        UnpackQuads(m->packed, bytes, quads, to, [&](const uint8_t* p) {
+          return LookUpShifted(_mm512_broadcast_i64x4(Load(p)), by_half, fours);
+        });
+        break;
+      default:
+        UnpackQuads(m->packed, bytes, quads, to, [](const uint8_t* p) { return Load512(p); });
+    }
+    done += quads;
+    m->packed += 2 * bytes * quads;
+    m->quad += quads;
+    if (m->quad == run.quads) {
+      m->quad = 0;
+      ++m->run;
+    }
   }
+  if (m->run == m->num_runs) m->run = 0;
+  m->unpacked += kStepBytes;
 }
 
 // ---- Products.
@@ -146,9 +147,9 @@ HETJAX_INLINE uint32_t SumCodes(const MatrixOperand& x, int side, int32_t pixel)
 
 // ---- What follows.
 
-HETJAX_INLINE __m128i Encode(const MatrixCodes& to, int64_t n, __m512 y) {
+// Codes of outputs from `at` on.
+HETJAX_INLINE __m128i Encode(const MatrixCodes& to, int64_t at, __m512 y) {
   const __m512 inv_beta = _mm512_set1_ps(to.inv_beta);
-  const int64_t at = to.first + n;
   if (to.is_signed) return Encode16<true, true>(*to.channels, at, inv_beta, y);
   if (IsFlushFree(to.inv_beta)) return Encode16<false, false>(*to.channels, at, inv_beta, y);
   return Encode16<false, true>(*to.channels, at, inv_beta, y);
@@ -182,23 +183,23 @@ __attribute__((noinline)) void FinishPixels(const MatrixTile& t, int side, int32
       const __mmask16 mask = static_cast<__mmask16>(
           !kRagged || outputs >= 16 ? 0xffff : outputs > 0 ? (1 << outputs) - 1 : 0);
       if (t.scale == nullptr) {
-        _mm512_mask_storeu_epi32(static_cast<uint32_t*>(t.out) + place.out + n, mask, total);
+        _mm512_mask_storeu_epi32(static_cast<uint32_t*>(t.out) + place.pixel * t.outputs + n, mask, total);
         continue;
       }
       __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_loadu_ps(t.scale + n),
                                  _mm512_loadu_ps(t.bias + n));
       if (t.residual != nullptr) {
-        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t.residual + place.residual + n));
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t.residual + place.pixel * t.outputs + n));
       }
       // In this order NaN stays.
       y = _mm512_min_ps(high, _mm512_max_ps(low, y));
       if (t.out != nullptr) {
-        _mm512_mask_storeu_ps(static_cast<float*>(t.out) + place.out + n, mask, y);
+        _mm512_mask_storeu_ps(static_cast<float*>(t.out) + place.pixel * t.outputs + n, mask, y);
       }
       for (int64_t k = 0; k < t.num_codes; ++k) {
         const MatrixCodes& c = t.codes[k];
-        uint8_t* at = c.codes + (t.pixel[side] + i) * c.pixel_bytes + c.first + n;
-        _mm_mask_storeu_epi8(at, mask, Encode(c, n, y));
+        uint8_t* at = c.codes + (t.pixel[side] + i) * c.pixel_bytes + t.first + n;
+        _mm_mask_storeu_epi8(at, mask, Encode(c, t.first + n, y));
       }
     }
   }
@@ -222,8 +223,8 @@ __attribute__((noinline)) void FinishPlainPixels(const MatrixTile& t, int side, 
   HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
     scale[h] = _mm512_loadu_ps(t.scale + 16 * h);
     bias[h] = _mm512_loadu_ps(t.bias + 16 * h);
-    steps[h] = _mm512_mul_ps(_mm512_loadu_ps(codes.channels->steps + codes.first + 16 * h), inv_beta);
-    caps[h] = _mm512_loadu_ps(codes.channels->caps + codes.first + 16 * h);
+    steps[h] = _mm512_mul_ps(_mm512_loadu_ps(codes.channels->steps + t.first + 16 * h), inv_beta);
+    caps[h] = _mm512_loadu_ps(codes.channels->caps + t.first + 16 * h);
     if (t.activation == Activation::kRelu6) {
       caps[h] = _mm512_min_ps(caps[h], _mm512_mul_ps(_mm512_set1_ps(6.0f), steps[h]));
     }
@@ -234,13 +235,14 @@ __attribute__((noinline)) void FinishPlainPixels(const MatrixTile& t, int side, 
   const PixelPlace* place = t.places[side] + begin;
   const int64_t pixel_bytes = codes.pixel_bytes;
   const float* const residual = t.residual;
-  uint8_t* to = codes.codes + (t.pixel[side] + begin) * pixel_bytes + codes.first;
+  const int64_t outputs = t.outputs;
+  uint8_t* to = codes.codes + (t.pixel[side] + begin) * pixel_bytes + t.first;
   for (; begin < end; ++begin, sums += kMatrixBlock, ++place, to += pixel_bytes) {
     __m512i twice[2];
     HETJAX_UNROLL for (int h = 0; h < 2; ++h) {
       __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(Load512(sums + 16 * h)), scale[h], bias[h]);
       if (kResidual) {
-        y = _mm512_add_ps(y, _mm512_loadu_ps(residual + place->residual + 16 * h));
+        y = _mm512_add_ps(y, _mm512_loadu_ps(residual + place->pixel * outputs + 16 * h));
       }
       // NaN stays, and becomes a negative number as those below zero.
       twice[h] = _mm512_cvttps_epi32(_mm512_min_ps(caps[h], _mm512_mul_ps(y, steps[h])));
@@ -251,48 +253,74 @@ __attribute__((noinline)) void FinishPlainPixels(const MatrixTile& t, int side, 
   }
 }
 
-// Finishes a tile, some pixels at a time.
-class Finisher {
+// Packs the codes of pixels that are complete.
+void PackPixels(const MatrixTile& t, int side, int32_t begin, int32_t end) {
+  const PixelPlace* places = t.places[side];
+  while (begin < end) {
+    // Of pixels side by side in a row.
+    int32_t next = begin + 1;
+    while (next < end && places[next].pixel == places[next - 1].pixel + 1) ++next;
+    for (int64_t k = 0; k < t.num_codes; ++k) {
+      const MatrixCodes& c = t.codes[k];
+      Pack512(*c.channels, c.codes + (t.pixel[side] + begin) * c.pixel_bytes, next - begin,
+              c.pixel_bytes, nullptr, c.records + places[begin].pixel * c.record_bytes,
+              c.record_bytes);
+    }
+    begin = next;
+  }
+}
+
+// The work between products, some at a time.
+class Worker {
  public:
-  explicit Finisher(const MatrixTile* t) : t_(t) {
-    if (t == nullptr) return;
-    for (int side = 0; side < t->pieces; ++side) left_ += t->pixels - t->begin[side];
-    pixel_ = t->begin[0];
-    const bool is_ragged = t->lanes < kMatrixBlock;
-    if (IsPlain(*t)) {
-      finish_ = t->residual == nullptr ? FinishPlainPixels<false> : FinishPlainPixels<true>;
-    } else if (t->wide.runs > 0) {
+  // Of so many turns.
+  Worker(const MatrixWork& work, int64_t turns) : t_(work.finished), unpacked_(work.unpacked) {
+    steps_ = work.steps;
+    turns_ = turns;
+    if (t_ == nullptr) return;
+    for (int side = 0; side < t_->pieces; ++side) left_ += t_->pixels - t_->begin[side];
+    each_ = static_cast<int32_t>((left_ + turns - 1) / turns);
+    pixel_ = t_->begin[0];
+    const bool is_ragged = t_->lanes < kMatrixBlock;
+    if (IsPlain(*t_)) {
+      finish_ = t_->residual == nullptr ? FinishPlainPixels<false> : FinishPlainPixels<true>;
+    } else if (t_->wide.runs > 0) {
       finish_ = is_ragged ? FinishPixels<true, true> : FinishPixels<true, false>;
     } else {
       finish_ = is_ragged ? FinishPixels<false, true> : FinishPixels<false, false>;
     }
   }
 
-  int32_t left() const { return left_; }
+  HETJAX_INLINE void Turn() {
+    if (left_ > 0) Finish(each_);
+    for (share_ += steps_; share_ >= turns_; share_ -= turns_) UnpackStep(unpacked_);
+  }
 
-  void Next(int32_t pixels) {
+ private:
+  void Finish(int32_t pixels) {
     if (pixels > left_) pixels = left_;
     left_ -= pixels;
     while (pixels > 0) {
       if (pixel_ == t_->pixels) pixel_ = t_->begin[++side_];
       const int32_t here = pixels < t_->pixels - pixel_ ? pixels : t_->pixels - pixel_;
       finish_(*t_, side_, pixel_, pixel_ + here);
+      if (t_->is_last) PackPixels(*t_, side_, pixel_, pixel_ + here);
       pixel_ += here;
       pixels -= here;
     }
   }
 
- private:
   const MatrixTile* const t_;
   void (*finish_)(const MatrixTile&, int, int32_t, int32_t) = nullptr;
   int side_ = 0;
-  int32_t pixel_ = 0, left_ = 0;
+  int32_t pixel_ = 0, left_ = 0, each_ = 0;
+  PackedMatrix* const unpacked_;
+  int64_t steps_, turns_, share_ = 0;
 };
 
-// After every step `finisher` has its turn.
+// After every step it is the worker's turn.
 template <int kCount>
-HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, int32_t each,
-                            Finisher* finisher) {
+HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, Worker* worker) {
   _tile_zero(0);
   _tile_zero(1);
   if (kCount == 2) {
@@ -315,7 +343,7 @@ HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, int32_t ea
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
       }
-      if (finisher->left() > 0) finisher->Next(each);
+      worker->Turn();
     }
   }
   _tile_stored(0, &(*sums)[0][0][0], kSumBytes);
@@ -326,27 +354,24 @@ HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, int32_t ea
   }
 }
 
-void MultiplyPieces(int32_t pieces, const MatrixOperand& x, MatrixSums* sums, int32_t each,
-                    Finisher* finisher) {
+void MultiplyPieces(int32_t pieces, const MatrixOperand& x, MatrixSums* sums, Worker* worker) {
+  if (x.runs == 0) return;
   if (pieces == 2) {
-    Multiply<2>(x, sums, each, finisher);
+    Multiply<2>(x, sums, worker);
   } else {
-    Multiply<1>(x, sums, each, finisher);
+    Multiply<1>(x, sums, worker);
   }
 }
 
-void Run(const MatrixTile* multiplied, const MatrixTile* finished) {
-  Finisher finisher(finished);
-  if (const MatrixTile* t = multiplied) {
-    const int64_t steps = t->narrow.runs * t->narrow.steps + t->wide.runs * t->wide.steps;
-    const int32_t each = static_cast<int32_t>((finisher.left() + steps - 1) / steps);
-    if (t->narrow.runs > 0) MultiplyPieces(t->pieces, t->narrow, t->narrow_sums, each, &finisher);
-    if (t->wide.runs > 0) MultiplyPieces(t->pieces, t->wide, t->wide_sums, each, &finisher);
-  }
-  finisher.Next(finisher.left());
+void Run(const MatrixTile* multiplied, const MatrixWork& meanwhile) {
+  if (multiplied == nullptr) return Worker(meanwhile, 1).Turn();
+  const MatrixTile& t = *multiplied;
+  Worker worker(meanwhile, t.narrow.runs * t.narrow.steps + t.wide.runs * t.wide.steps);
+  MultiplyPieces(t.pieces, t.narrow, t.narrow_sums, &worker);
+  MultiplyPieces(t.pieces, t.wide, t.wide_sums, &worker);
 }
 
-constexpr MatrixKernels kMatrixKernels = {Begin, End, Unpack, Run, Pack512};
+constexpr MatrixKernels kMatrixKernels = {Begin, End, Run};
 
 }  // namespace
 

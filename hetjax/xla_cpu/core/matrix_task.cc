@@ -28,27 +28,29 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
   num_pieces_ = gathers_ ? PiecesOf(together) : rows * PiecesOf(columns_);
   pieces_ = memory->Take<Piece>(num_pieces_);
   places_ = memory->Take<PixelPlace>(rows * columns_);
-  int64_t bytes[2] = {0, 0}, unpacked = 0;
+  int64_t bytes[2] = {0, 0};
   for (const MatrixGroup& group : layer.matrices) {
     bytes[0] = std::max(bytes[0], group.narrow.steps * layer.kernel_height * kStepCodes);
     bytes[1] = std::max(bytes[1], group.wide.steps * layer.kernel_height * kStepCodes);
-    unpacked = std::max(unpacked, group.narrow.steps * layer.kernel_height * kStepBytes);
   }
   for (int w = 0; w < 2; ++w) {
     gathered_[w].pixel_bytes = bytes[w];
     gathered_[w].codes = memory->Take<uint8_t>(gathers_ ? together * bytes[w] : 0);
   }
-  unpacked_ = memory->Take<uint8_t>(unpacked);
+  unpacked_bytes_ = bytes[0] / kStepCodes * kStepBytes;
+  unpacked_ = memory->Take<uint8_t>(2 * unpacked_bytes_);
   sums_ = memory->Take<MatrixSums>(4);
+  blocks_ = memory->Take<Block>(2);
   num_codes_ = packs ? static_cast<int64_t>(call.arguments.consumers.size()) : 0;
   codes_ = memory->Take<MatrixCodes>(num_codes_);
   for (int64_t i = 0; i < num_codes_; ++i) {
     const Consumer& consumer = call.arguments.consumers[static_cast<size_t>(i)];
-    const int64_t pixel_bytes = consumer.quantizer->codes_bytes();
-    uint8_t* codes = memory->Take<uint8_t>(rows * columns_ * pixel_bytes + kRowSlack);
+    const Quantizer& quantizer = *consumer.quantizer;
+    uint8_t* codes = memory->Take<uint8_t>(rows * columns_ * quantizer.codes_bytes() + kRowSlack);
     if (codes_ == nullptr) continue;
-    codes_[i] = {&consumer.quantizer->channels(), 0, pixel_bytes, consumer.inv_beta,
-                 consumer.quantizer->is_signed(), codes};
+    codes_[i] = {&quantizer.channels(),  quantizer.is_signed(), consumer.inv_beta,
+                 codes,                  quantizer.codes_bytes(), consumer.records,
+                 quantizer.layout().record_bytes};
   }
 }
 
@@ -68,7 +70,6 @@ void MatrixTask::SetPieces() {
 }
 
 void MatrixTask::SetPlaces() {
-  const Layer& layer = call_.layer;
   PixelPlace* place = places_;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
     const int64_t row = (window_.image * call_.height + y) * call_.width;
@@ -77,8 +78,7 @@ void MatrixTask::SetPlaces() {
     for (int64_t x = window_.column_begin; x < window_.column_end; ++x, ++place) {
       place->constants =
           constants + call_.columns.of[static_cast<size_t>(x)] * call_.constants.size();
-      place->residual = (row + x) * layer.outputs;
-      place->out = (row + x) * layer.outputs;
+      place->pixel = row + x;
     }
   }
 }
@@ -104,11 +104,10 @@ void MatrixTask::Gather(int64_t group) {
       }
     }
   }
-  group_ = group;
+  gathered_group_ = group;
 }
 
-MatrixOperand MatrixTask::Operand(const MatrixPart& part, int64_t group, bool is_wide,
-                                  const uint8_t* weights) const {
+MatrixOperand MatrixTask::Operand(const MatrixPart& part, bool is_wide) const {
   MatrixOperand operand = {};
   if (part.channels == 0) return operand;
   operand.runs = call_.layer.kernel_height;
@@ -117,101 +116,125 @@ MatrixOperand MatrixTask::Operand(const MatrixPart& part, int64_t group, bool is
   operand.run_bytes = gathers_ ? part.steps * kStepCodes : input_.x().size() * part.channels;
   operand.pixel_bytes =
       gathers_ ? gathered_[is_wide].pixel_bytes : input_.x().stride * part.channels;
-  operand.weights = weights;
-  for (int side = 0; side < kPieces; ++side) {
-    operand.first[side] = gathers_ ? gathered_[is_wide].codes : input_.Matrix(group, is_wide);
-  }
   return operand;
 }
 
-void MatrixTask::RunBlock(int64_t block) {
+const uint8_t* MatrixTask::Weights(int64_t block) const {
+  const Layer& layer = call_.layer;
+  return call_.arguments.weights + layer.block_storage(block / layer.blocks_per_group,
+                                                       block % layer.blocks_per_group);
+}
+
+PackedMatrix MatrixTask::Packed(int64_t block) const {
+  const MatrixGroup& group = GroupOf(block);
+  PackedMatrix packed = {};
+  packed.runs = group.narrow.quads.data();
+  packed.num_runs = static_cast<int64_t>(group.narrow.quads.size());
+  packed.top = group.top;
+  packed.packed = Weights(block) + group.narrow.weights;
+  packed.unpacked = unpacked_ + block % 2 * unpacked_bytes_;
+  return packed;
+}
+
+// What follows from the block alone.
+void MatrixTask::SetBlock(int64_t block, bool is_last, Block* to) {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
+  const MatrixGroup& matrix = GroupOf(block);
   const int64_t group = block / layer.blocks_per_group, within = block % layer.blocks_per_group;
-  const MatrixGroup& matrix = layer.matrices[static_cast<size_t>(group)];
-  const uint8_t* weights = a.weights + layer.block_storage(group, within);
-  if (gathers_ && group != group_) Gather(group);
-  call_.kernels.matrix->unpack({matrix.narrow.quads.data(),
-                                static_cast<int64_t>(matrix.narrow.quads.size()),
-                                layer.kernel_height, matrix.top, weights + matrix.narrow.weights,
-                                unpacked_});
-  MatrixTile tile = {};
+  MatrixTile& tile = to->tile;
+  tile = {};
   tile.pixels = pixels_;
   tile.lanes = static_cast<int32_t>(
       std::min(kMatrixBlock, layer.outputs_per_group - within * kMatrixBlock));
-  tile.narrow = Operand(matrix.narrow, group, false, unpacked_);
-  tile.wide = Operand(matrix.wide, group, true, weights + matrix.wide.weights);
+  tile.narrow = Operand(matrix.narrow, false);
+  tile.wide = Operand(matrix.wide, true);
+  tile.narrow.weights = unpacked_ + block % 2 * unpacked_bytes_;
+  tile.wide.weights = Weights(block) + matrix.wide.weights;
+  to->narrow = gathers_ ? gathered_[0].codes : input_.Matrix(group, false);
+  to->wide = gathers_ ? gathered_[1].codes : input_.Matrix(group, true);
   if (matrix.top != 0) tile.narrow_factor = Factor(layer, matrix.top, a.is_signed);
   tile.wide_factor = a.is_signed ? 2 : 1;
-  const int64_t first = group * layer.outputs_per_group + within * kMatrixBlock;
-  // Sums of unsigned codes are right as they are.
-  if (a.is_signed) tile.constants = call_.constants.Of(0, 0) + call_.constants.Lane(group, within);
-  alignas(64) float scale[kMatrixBlock] = {}, bias[kMatrixBlock] = {};
-  if (a.scale != nullptr) {
-    std::memcpy(scale, a.scale + first, 4 * static_cast<size_t>(tile.lanes));
-    std::memcpy(bias, a.bias + first, 4 * static_cast<size_t>(tile.lanes));
-    tile.scale = scale;
-    tile.bias = bias;
-    tile.activation = a.activation;
-  }
-  if (a.residual != nullptr) tile.residual = a.residual + first;
-  if (a.out != nullptr) tile.out = static_cast<uint8_t*>(a.out) + 4 * first;
-  for (int64_t i = 0; i < num_codes_; ++i) codes_[i].first = first;
+  tile.first = group * layer.outputs_per_group + within * kMatrixBlock;
+  tile.outputs = layer.outputs;
   tile.num_codes = num_codes_;
   tile.codes = codes_;
-  const MatrixOperand narrow = tile.narrow, wide = tile.wide;
-  // One is finished while the other's products are computed.
-  tile.narrow_sums = sums_;
-  tile.wide_sums = sums_ + 1;
-  MatrixTile tiles[2] = {tile, tile};
-  tiles[1].narrow_sums += 2;
-  tiles[1].wide_sums += 2;
-  const MatrixTile* before = nullptr;
-  for (int64_t p = 0; p < num_pieces_; p += kPieces) {
-    MatrixTile& now = tiles[p / kPieces % 2];
-    now.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - p));
-    for (int side = 0; side < now.pieces; ++side) {
-      const Piece& piece = pieces_[p + side];
-      now.begin[side] = piece.begin;
-      now.places[side] = places_ + piece.first;
-      now.pixel[side] = piece.first;
-      const int64_t narrow_at =
-          gathers_ ? piece.first * narrow.pixel_bytes : piece.position * matrix.narrow.channels;
-      const int64_t wide_at =
-          gathers_ ? piece.first * wide.pixel_bytes : piece.position * matrix.wide.channels;
-      now.narrow.first[side] = narrow.first[side] + narrow_at;
-      now.wide.first[side] = wide.first[side] + wide_at;
-    }
-    call_.kernels.matrix->run(&now, before);
-    before = &now;
+  tile.is_last = is_last && num_codes_ > 0;
+  // Sums of unsigned codes are right as they are.
+  if (a.is_signed) tile.constants = call_.constants.Of(0, 0) + call_.constants.Lane(group, within);
+  if (a.scale != nullptr) {
+    const size_t bytes = 4 * static_cast<size_t>(tile.lanes);
+    std::memset(to->scale, 0, sizeof(to->scale));
+    std::memset(to->bias, 0, sizeof(to->bias));
+    std::memcpy(to->scale, a.scale + tile.first, bytes);
+    std::memcpy(to->bias, a.bias + tile.first, bytes);
+    tile.scale = to->scale;
+    tile.bias = to->bias;
+    tile.activation = a.activation;
   }
-  call_.kernels.matrix->run(nullptr, before);
+  if (a.residual != nullptr) tile.residual = a.residual + tile.first;
+  if (a.out != nullptr) tile.out = static_cast<uint8_t*>(a.out) + 4 * tile.first;
 }
 
-void MatrixTask::PackCodes() {
-  for (int64_t i = 0; i < num_codes_; ++i) {
-    const Consumer& consumer = call_.arguments.consumers[static_cast<size_t>(i)];
-    const MatrixCodes& codes = codes_[i];
-    for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
-      const int64_t at = (window_.image * call_.height + y) * call_.width + window_.column_begin;
-      const int64_t bytes = consumer.quantizer->layout().record_bytes;
-      call_.kernels.matrix->pack(*codes.channels,
-                                 codes.codes + (y - window_.row_begin) * columns_ * codes.pixel_bytes,
-                                 columns_, codes.pixel_bytes, nullptr, consumer.records + at * bytes,
-                                 bytes);
-    }
-  }
+void MatrixTask::SetPiece(const Block& block, const MatrixGroup& group, int64_t number, int side,
+                          MatrixTile* tile) const {
+  const Piece& piece = pieces_[number];
+  tile->begin[side] = piece.begin;
+  tile->places[side] = places_ + piece.first;
+  tile->pixel[side] = piece.first;
+  const int64_t narrow = gathers_ ? piece.first * gathered_[0].pixel_bytes
+                                  : piece.position * group.narrow.channels;
+  const int64_t wide = gathers_ ? piece.first * gathered_[1].pixel_bytes
+                                : piece.position * group.wide.channels;
+  tile->narrow.first[side] = block.narrow + narrow;
+  tile->wide.first[side] = block.wide + wide;
 }
 
 void MatrixTask::Run(int64_t begin, int64_t end) {
+  const MatrixKernels& kernels = *call_.kernels.matrix;
+  const auto steps = [this](int64_t block) {
+    return GroupOf(block).narrow.steps * call_.layer.kernel_height;
+  };
   SetPieces();
   SetPlaces();
-  call_.kernels.matrix->begin(pixels_);
-  for (int64_t block = begin; block < end; ++block) {
-    RunBlock(block);
+  kernels.begin(pixels_);
+  PackedMatrix packed = Packed(begin);
+  kernels.run(nullptr, {nullptr, &packed, steps(begin)});
+  const int64_t tiles = (num_pieces_ + kPieces - 1) / kPieces;
+  // While a tile is computed the one before is finished, and some of the next block's weights are
+  // unpacked.
+  MatrixTile pair[2];
+  const MatrixTile* before = nullptr;
+  int64_t number = 0;
+  for (int64_t b = begin; b < end; ++b) {
+    if (const int64_t group = b / call_.layer.blocks_per_group;
+        gathers_ && group != gathered_group_) {
+      // Of the tile before, codes may still be wanted.
+      kernels.run(nullptr, {before, nullptr, 0});
+      before = nullptr;
+      Gather(group);
+    }
+    Block& block = blocks_[b % 2];
+    SetBlock(b, b + 1 == end, &block);
+    const int64_t next = b + 1 < end ? steps(b + 1) : 0;
+    if (next > 0) packed = Packed(b + 1);
+    for (int64_t k = 0; k < tiles; ++k, ++number) {
+      MatrixTile& tile = pair[number % 2];
+      if (k < 2) {
+        tile = block.tile;
+        tile.narrow_sums = sums_ + 2 * (number % 2);
+        tile.wide_sums = tile.narrow_sums + 1;
+      }
+      tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - kPieces * k));
+      for (int side = 0; side < tile.pieces; ++side) {
+        SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
+      }
+      kernels.run(&tile, {before, &packed, next * (k + 1) / tiles - next * k / tiles});
+      before = &tile;
+    }
   }
-  call_.kernels.matrix->end();
-  PackCodes();
+  kernels.run(nullptr, {before, nullptr, 0});
+  kernels.end();
 }
 
 }  // namespace hetjax

@@ -30,14 +30,27 @@ class MatrixTask {
     int64_t pixel_bytes;
   };
 
+  // A block's own: of the tile that is computed and of the one that is finished.
+  struct Block {
+    MatrixTile tile;
+    alignas(64) float scale[kMatrixBlock], bias[kMatrixBlock];
+    const uint8_t* narrow;  // codes of position 0, or of the first gathered pixel
+    const uint8_t* wide;
+  };
+
   int64_t PiecesOf(int64_t pixels) const { return (pixels + pixels_ - 1) / pixels_; }
   void SetPieces();
   void SetPlaces();
   void Gather(int64_t group);
-  MatrixOperand Operand(const MatrixPart& part, int64_t group, bool is_wide,
-                        const uint8_t* weights) const;
-  void RunBlock(int64_t block);
-  void PackCodes();
+  const MatrixGroup& GroupOf(int64_t block) const {
+    return call_.layer.matrices[static_cast<size_t>(block / call_.layer.blocks_per_group)];
+  }
+  const uint8_t* Weights(int64_t block) const;
+  PackedMatrix Packed(int64_t block) const;
+  MatrixOperand Operand(const MatrixPart& part, bool is_wide) const;
+  void SetBlock(int64_t block, bool is_last, Block* to);
+  void SetPiece(const Block& block, const MatrixGroup& group, int64_t number, int side,
+                MatrixTile* tile) const;
 
   const Call& call_;
   const Window window_;
@@ -49,11 +62,13 @@ class MatrixTask {
   Piece* pieces_;
   PixelPlace* places_;  // [pixels of the window]
   Gathered gathered_[2];
-  uint8_t* unpacked_;
+  int64_t unpacked_bytes_ = 0;
+  uint8_t* unpacked_;      // the weights of two blocks
   MatrixSums* sums_;       // narrow and wide ones of two tiles
+  Block* blocks_;          // two
   int64_t num_codes_;
   MatrixCodes* codes_;     // of every consumer, if the task packs
-  int64_t group_ = -1;  // whose codes are gathered
+  int64_t gathered_group_ = -1;
 };
 
 }  // namespace hetjax
