@@ -55,10 +55,11 @@ bool HasAvx512Vnni() {
                                        __builtin_cpu_supports("avx512vpopcntdq")));
 }
 
+#ifdef HETJAX_AMX
 // Whether the processor multiplies matrices of bytes and the system saves their registers, for which it
 // wants to be asked once.
 bool HasAmx() {
-  if (!HasAvx512Vnni() || AmxKernels() == nullptr) return false;
+  if (!HasAvx512Vnni()) return false;
   if (kEmulated) return true;
 #if defined(__linux__) && defined(SYS_arch_prctl)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -71,6 +72,7 @@ bool HasAmx() {
   return false;
 #endif
 }
+#endif
 #endif
 
 #ifdef HETJAX_ARM64
@@ -107,7 +109,9 @@ const std::vector<const Kernels*>& AvailableKernels() {
     if (HasAvxVnni()) found.push_back(Avx2VnniKernels());
     if (HasAvx512()) found.push_back(Avx512Kernels());
     if (HasAvx512Vnni()) found.push_back(Avx512VnniKernels());
+#ifdef HETJAX_AMX
     if (HasAmx()) found.push_back(AmxKernels());
+#endif
 #endif
 #ifdef HETJAX_ARM64
     if (HasDotProducts()) found.push_back(NeonKernels());

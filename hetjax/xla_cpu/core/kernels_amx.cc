@@ -2,12 +2,7 @@
 // kernels_avx512_vnni.cc.
 #include "kernels.h"
 
-#ifdef HETJAX_EMULATE_AVX512
-#include "amx_emulated.h"
-#include "avx512_emulated.h"
-#else
 #include <immintrin.h>
-#endif
 
 namespace hetjax {
 namespace {

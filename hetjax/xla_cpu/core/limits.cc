@@ -24,9 +24,13 @@ struct Probe {
 #define HETJAX_CLOBBERS                                                                         \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
       "xmm11", "xmm12", "cc"
+// Whatever the registers held before might be numbers that take longer.
+#define HETJAX_ZERO(i) "vpxor %%xmm" #i ",%%xmm" #i ",%%xmm" #i "\n"
+#define HETJAX_ZEROS HETJAX_TEN(HETJAX_ZERO) HETJAX_ZERO(10) HETJAX_ZERO(11) HETJAX_ZERO(12)
 #define HETJAX_PROBE(name, step)                                                        \
   void name(int64_t n) {                                                                \
-    __asm__ volatile(".p2align 6\n1:\n" HETJAX_TEN(step) "dec %0\njnz 1b\nvzeroupper\n" \
+    __asm__ volatile(HETJAX_ZEROS ".p2align 6\n1:\n" HETJAX_TEN(step)                          \
+                         "dec %0\njnz 1b\nvzeroupper\n" \
                      : "+r"(n)                                                          \
                      :                                                                  \
                      : HETJAX_CLOBBERS);                                                \
@@ -64,6 +68,25 @@ HETJAX_PROBE(QuadZmm, HETJAX_QUAD_ZMM)
 HETJAX_PROBE(WordsZmm, HETJAX_WORDS_ZMM)
 HETJAX_PROBE(FmaZmm, HETJAX_FMA_ZMM)
 
+// 16 x 64 codes times 64 x 16 weights; sums are tiles 0 to 3.
+void TileProducts(int64_t n) {
+  struct {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16};
+  } configuration;
+  __asm__ volatile(
+      "ldtilecfg %1\ntilezero %%tmm0\ntilezero %%tmm1\ntilezero %%tmm2\ntilezero %%tmm3\n"
+      "tilezero %%tmm4\ntilezero %%tmm5\n.p2align 6\n1:\n"
+      "tdpbusd %%tmm5,%%tmm4,%%tmm0\ntdpbusd %%tmm5,%%tmm4,%%tmm1\n"
+      "tdpbusd %%tmm5,%%tmm4,%%tmm2\ntdpbusd %%tmm5,%%tmm4,%%tmm3\n"
+      "dec %0\njnz 1b\ntilerelease\n"
+      : "+r"(n)
+      : "m"(configuration)
+      : "cc");
+}
+constexpr int64_t kTileProducts = 4 * 16 * 64 * 16;
+
 constexpr Probe kProbes[] = {
     {"avx2", 1, 10 * 32 * 4, TableYmm},         {"avx2", 2, 10 * 32 * 2, TableYmm},
     {"avx2", 4, 10 * 32, PairYmm},              {"avx2", 8, 10 * 16, WideYmm},
@@ -75,6 +98,9 @@ constexpr Probe kProbes[] = {
     {"avx512", 32, 10 * 16, FmaZmm},            {"avx512_vnni", 1, 10 * 16 * 32, CountZmm},
     {"avx512_vnni", 2, 10 * 64 * 3, PermuteZmm}, {"avx512_vnni", 4, 10 * 64, QuadZmm},
     {"avx512_vnni", 8, 10 * 32, WordsZmm},      {"avx512_vnni", 32, 10 * 16, FmaZmm},
+    {"amx", 1, kTileProducts, TileProducts},    {"amx", 2, kTileProducts, TileProducts},
+    {"amx", 4, kTileProducts, TileProducts},    {"amx", 8, kTileProducts, TileProducts},
+    {"amx", 32, 10 * 16, FmaZmm},
 };
 #else
 constexpr Probe kProbes[] = {{"", 0, 0, nullptr}};
