@@ -375,7 +375,7 @@ const Kernels* AmxKernels() {
     Kernels k = *Avx512VnniKernels();
     k.name = "amx";
     k.format = MatrixFormat;
-    k.tile = k.wide_tile = kPieces * kPiece;
+    k.tile = k.wide_tile = kPiece;
     k.expand[0] = ExpandOnes;
     k.expand[1] = ExpandTwos;
     k.expand[2] = ExpandFours;
