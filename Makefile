@@ -24,7 +24,7 @@ CPP_SOURCES := $(wildcard CMakeLists.txt) \
 help:
 	@echo 'make setup          .venv with everything pinned, the package (editable), the C++ kernels'
 	@echo 'make test           all tests (PYTEST_ARGS="-k conv" and the like are passed on)'
-	@echo 'make test-emulated  the contract suite on AVX-512 kernels emulated in software'
+	@echo 'make test-emulated  the contract suite on AVX-512 and AMX kernels emulated in software'
 	@echo 'make test-sanitized the C++ engine under sanitizers, fuzzed for FUZZ_SECONDS=60'
 	@echo 'make test-neon      the AArch64 kernels, cross-compiled, in an emulator'
 	@echo 'make demo           train, pack and run a network; DATA=digits or fashion_mnist'
@@ -93,7 +93,7 @@ build/emulated/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements
 	$(call build_kernels,build/emulated,-DHETJAX_EMULATE_AVX512=ON -DHETJAX_CORE_TESTS=ON,build/emulated/prefix)
 
 test-emulated: setup build/emulated/.done
-	for isa in avx2_vnni avx512 avx512_vnni; do \
+	for isa in avx2_vnni avx512 avx512_vnni amx; do \
 	  build/emulated/tests/xla_cpu/core_test 1 100 $$isa || exit 1; \
 	done
 	HETJAX_CPU_LIBRARY=$(CURDIR)/build/emulated/prefix/hetjax/xla_cpu/libhetjax_cpu.so \

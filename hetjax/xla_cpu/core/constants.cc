@@ -19,7 +19,8 @@ Constants::Constants(const Layer& layer, const ConvArguments& arguments, const T
       columns_(static_cast<int64_t>(columns.taps.size())),
       size_(layer.depthwise ? layer.outputs : layer.groups * layer.blocks_per_group * block_),
       values_(memory->Take<uint32_t>(static_cast<int64_t>(rows.taps.size()) * columns_ * size_)) {
-  if (values_ == nullptr) return;
+  // Matrices' sums of unsigned codes need none.
+  if (values_ == nullptr || (layer.is_matrix() && !arguments.is_signed)) return;
   const int32_t* each = arguments.corrections +
                         (arguments.is_signed ? kSignedCorrection : kUnsignedCorrection) *
                             layer.taps * layer.outputs;

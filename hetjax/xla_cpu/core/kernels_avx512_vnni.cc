@@ -21,9 +21,7 @@ namespace {
 #include "kernels_avx512.inc"
 #include "tables_avx512.inc"
 #include "encode_avx512.inc"
-#ifndef HETJAX_EMULATE_AVX512
 #include "records_avx512.inc"
-#endif
 #include "expand_avx512.inc"
 
 // Entry w of row a: raw sum of three channels with codes a and w.
@@ -211,11 +209,7 @@ const Kernels kKernels = {
     DepthwiseVectors,
     {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},
     EncodeVectors512,
-#ifdef HETJAX_EMULATE_AVX512
-    Pack,
-#else
     Pack512,
-#endif
     Unpack,
 };
 

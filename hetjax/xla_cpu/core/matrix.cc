@@ -1,11 +1,10 @@
 #include "matrix.h"
 
 #include "error.h"
+#include "rounding.h"
 
 namespace hetjax {
 namespace {
-
-int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Quads of taps * channels codes in a row, whose levels repeat from tap to tap.
 std::vector<QuadRun> Quads(const std::vector<int32_t>& level_of, int64_t taps) {
@@ -41,7 +40,7 @@ MatrixGroup PlanMatrix(const std::vector<int32_t>& levels, const std::vector<int
   group.narrow.channels = static_cast<int64_t>(narrow.size());
   for (MatrixPart* part : {&group.wide, &group.narrow}) {
     const int64_t codes = CheckedProduct("kernel row", kernel_width, part->channels);
-    part->steps = (codes + kStepCodes - 1) / kStepCodes;
+    part->steps = CeilDiv(codes, kStepCodes);
     if (part == &group.wide) {
       part->row_bytes = CheckedProduct("weight row", part->steps, kStepBytes);
     } else if (codes > 0) {

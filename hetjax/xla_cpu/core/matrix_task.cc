@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rounding.h"
+
 namespace hetjax {
 namespace {
 
 // Shorter pieces leave the instructions waiting for weights; bringing pixels together then costs less.
 constexpr int64_t kShortPiece = 12;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -200,7 +200,7 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   kernels.begin(pixels_);
   PackedMatrix packed = Packed(begin);
   kernels.run(nullptr, {nullptr, &packed, steps(begin)});
-  const int64_t tiles = (num_pieces_ + kPieces - 1) / kPieces;
+  const int64_t tiles = CeilDiv(num_pieces_, kPieces);
   // While a tile is computed the one before is finished, and some of the next block's weights are
   // unpacked.
   MatrixTile pair[2];

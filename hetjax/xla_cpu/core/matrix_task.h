@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "rounding.h"
 #include "scratch.h"
 #include "task.h"
 
@@ -38,7 +39,7 @@ class MatrixTask {
     const uint8_t* wide;
   };
 
-  int64_t PiecesOf(int64_t pixels) const { return (pixels + pixels_ - 1) / pixels_; }
+  int64_t PiecesOf(int64_t pixels) const { return CeilDiv(pixels, pixels_); }
   void SetPieces();
   void SetPlaces();
   void Gather(int64_t group);

@@ -3,14 +3,13 @@
 #include <utility>
 
 #include "ops.h"
+#include "rounding.h"
 #include "scratch.h"
 
 namespace hetjax {
 namespace {
 
 constexpr int64_t kElementsPerTask = 16384;
-
-int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 

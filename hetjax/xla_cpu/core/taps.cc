@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "error.h"
+#include "rounding.h"
 
 namespace hetjax {
 
@@ -113,8 +114,6 @@ constexpr int64_t kWindowBytes = 192 << 10;
 // The same where matrices are multiplied, whose caches are larger: see MatrixTask.
 constexpr int64_t kMatrixWindowBytes = 768 << 10;
 constexpr int64_t kTasksPerThread = 4;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t WindowBytes(const Layer& layer, const Geometry& geometry, int64_t rows, int64_t columns) {
   const AxisPlan y(geometry, 0, layer.kernel_height, 0, rows);
