@@ -152,6 +152,19 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
       c.size[axis] = random.Int(11, 15);
     }
   }
+  if (random.OneIn(8 * deep_every)) {
+    // Windows of some columns and two rows, whose pixels lie apart.
+    channels = 127;
+    c.batch = c.groups = c.outputs = 1;
+    const int64_t kernel[2] = {6, 2}, size[2] = {7, 1033};
+    for (int axis = 0; axis < 2; ++axis) {
+      c.kernel[axis] = kernel[axis];
+      c.size[axis] = size[axis];
+      c.stride[axis] = 1;
+      c.dilation[axis] = axis + 1;
+      c.pad_low[axis] = c.pad_high[axis] = 0;
+    }
+  }
   c.channels = RandomChannels(random, channels);
   if (channels > 2400) {  // almost all of one level
     std::fill(c.channels.bits.begin() + 50, c.channels.bits.end(), c.channels.levels[0]);
