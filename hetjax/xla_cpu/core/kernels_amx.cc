@@ -122,7 +122,7 @@ HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, Worker* wo
   const size_t pixel_bytes = static_cast<size_t>(x.pixel_bytes);
   for (int64_t r = 0; r < x.runs; ++r) {
     const uint8_t* a = x.first[0] + r * x.run_bytes;
-    const uint8_t* b = x.first[1] + r * x.run_bytes;
+    const uint8_t* b = kCount == 2 ? x.first[1] + r * x.run_bytes : nullptr;
     for (int64_t s = 0; s < x.steps; ++s, w += kStepBytes) {
       _tile_loadd(6, w, 64);
       _tile_loadd(7, w + kStepBytes / 2, 64);

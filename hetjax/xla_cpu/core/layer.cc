@@ -47,8 +47,7 @@ const Format& Choose(const LayerSpec& spec, const Format& given) {
   const bool is_large = spec.kernel_height == 1 && spec.kernel_width == 1 && spec.groups == 1 &&
                         spec.outputs > 0 && spec.channels >= kLargeMatrix / spec.outputs;
   if (is_large && given.dense != nullptr) return *given.dense;
-  const bool is_long = spec.channels > kMostMatrixCodes || spec.kernel_width > kMostMatrixCodes ||
-                       spec.channels * spec.kernel_width > kMostMatrixCodes;
+  const bool is_long = spec.kernel_width > kMostMatrixCodes / spec.channels;
   return given.is_matrix && is_long ? VectorFormat() : given;
 }
 

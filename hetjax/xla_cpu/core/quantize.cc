@@ -19,10 +19,11 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
   for (const auto& channels : layout_.of) {
     if (static_cast<int64_t>(channels.size()) == layout_.channels) channels_.is_uniform = true;
   }
-  steps_.resize(padded);
-  caps_.resize(padded);
-  half_.resize(padded);
-  top_.resize(padded);
+  // A block of outputs that are a group's may begin anywhere, and all its lanes are read.
+  steps_.resize(padded + kMatrixBlock);
+  caps_.resize(padded + kMatrixBlock);
+  half_.resize(padded + kMatrixBlock);
+  top_.resize(padded + kMatrixBlock);
   channels_.count = layout_.channels;
   channels_.levels = static_cast<int32_t>(layout_.levels.size());
   for (size_t l = 0; l < layout_.levels.size(); ++l) {
