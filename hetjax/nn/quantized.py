@@ -180,15 +180,13 @@ class QuantizedLayer(nn.Module, kw_only=True):
       a,
       w * finest,
       scale,
+      jnp.zeros_like(scale) if bias is None else bias.astype(jnp.float32),
       length=spec.taps * spec.kernel_shape[2],
       a_max=exact.level_limit(pmax, signed=self.signed),
       w_max=exact.level_limit(pmax, signed=True),
     )
     self.sow("intermediates", "accumulator", t)
-    # Without a bias, adding a zero the compiler cannot see keeps it from contracting this product
-    # with whatever addition follows: packed mode rounds here, so must this.
-    hidden_zero = jax.lax.stop_gradient(scale) * 0.0
-    return y + (hidden_zero if bias is None else bias)
+    return y
 
   def execute_packed(self, x: Float[Array, "... c"], spec: LayerSpec, **geometry) -> Array:
     """Runs packed mode through `hetjax.ops`; `geometry` is that of `packed_conv`."""

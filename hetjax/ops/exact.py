@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hetjax.ops.fma import fma
+
 Bilinear = Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, "..."]]
 _EXACT_BITS = 24
 
@@ -74,16 +76,18 @@ def scaled_accumulator(
   a: Float[Array, ...],
   w: Float[Array, "*k n"],
   scale: Float[Array, " n"],
+  bias: Float[Array, " n"],
   *,
   length: int,
   a_max: int,
   w_max: int,
 ) -> tuple[Float[Array, "*m n"], Float[Array, "*m n"]]:
-  """`float32(int32_accumulator(...))` times a scale per output, and the accumulator itself.
+  """`fma(float32(int32_accumulator(...)), scale, bias)`, and the accumulator itself.
 
-  Differentiable in `a`, `w` and `scale` through the product. Gradients are those of
-  `contract(a, w * scale)`, the same by bilinearity: the scale meets the small operand there, and
-  none of its gradient has to read the outputs.
+  Differentiable in `a`, `w`, `scale` and `bias` through the former. Gradients are those of
+  `contract(a, w * scale) + bias`, the same by bilinearity: the scale meets the small operand there,
+  and none of its gradient has to read the outputs. A call that is differentiated leaves the
+  rounding of the product and the sum to the compiler, which is faster.
   """
   exact = length * a_max * w_max < 1 << _EXACT_BITS
 
@@ -94,20 +98,20 @@ def scaled_accumulator(
     return total.astype(jnp.float32)
 
   @jax.custom_vjp
-  def scaled(a, w, scale):
+  def scaled(a, w, scale, bias):
     t = accumulator(a, w)
-    return t * scale, t
+    return fma(t, scale, bias), t
 
   def backward(kept, gradients):
-    return jax.vjp(lambda a, w, scale: contract(a, w * scale), *kept)[1](gradients[0])
+    return jax.vjp(lambda a, w, scale, bias: contract(a, w * scale) + bias, *kept)[1](gradients[0])
 
-  def forward(a, w, scale):
+  def forward(a, w, scale, bias):
     # Where it is exact by itself, `contract` is differentiated: it may have a formulation for that.
     t, _ = jax.vjp(accumulator, a, w)
-    return (t * scale, t), (a, w, scale)
+    return (t * scale + bias, t), (a, w, scale, bias)
 
   scaled.defvjp(forward, backward)
-  return scaled(a, w, scale)
+  return scaled(a, w, scale, bias)
 
 
 def level_limit(pmax: int, *, signed: bool) -> int:

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from hetjax.core.geometry import Pads
 from hetjax.ops import reference
+from hetjax.ops.fma import fma
 from hetjax.ops.operation import Operation
 from hetjax.pack.weights import PackedWeights
 from hetjax.xla_cpu import call as cpu
@@ -49,7 +50,7 @@ def _packed_layer(a, weights, scale, bias, *, signed, window, implementation):
   if implementation == "xla_cpu":
     return cpu.conv(a, _prepared(weights), scale, bias, **geometry)
   t = reference.conv_accumulator(a, weights, **geometry)
-  return (t if scale is None else reference.epilogue(t, scale, bias),)
+  return (t if scale is None else fma(t, scale, bias),)
 
 
 def _prepared(weights: PackedWeights) -> PackedWeights:

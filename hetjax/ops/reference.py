@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
@@ -148,15 +147,3 @@ def conv_accumulator(
     a_max=exact.level_limit(pmax, signed=signed),
     w_max=exact.level_limit(pmax, signed=True),
   )
-
-
-@jax.jit
-def epilogue(
-  t: Int[Array, "*b n"], scale: Float[Array, " n"], bias: Float[Array, " n"]
-) -> Float[Array, "*b n"]:
-  """`fma(float(T), scale, bias)`.
-
-  Jitted because only inside one compiled loop does XLA contract product and sum into the single
-  rounding of the contract, as it does on CPU.
-  """
-  return t.astype(jnp.float32) * scale + bias

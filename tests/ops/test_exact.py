@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hetjax.ops import exact
+from hetjax.ops.fma import fma
 
 
 def contract(a, w):
@@ -62,15 +63,22 @@ def test_gradients_are_those_of_the_plain_contraction_times_the_scale(length):
   scale = jnp.asarray(rng.uniform(0.5, 2, 3), jnp.float32)
   g = jnp.asarray(rng.normal(size=(2, 3)), jnp.float32)
 
-  def run(a, w, scale):
-    return exact.scaled_accumulator(contract, a, w, scale, length=length, a_max=255, w_max=255)
+  bias = jnp.asarray(rng.normal(size=3), jnp.float32)
+
+  def run(a, w, scale, bias):
+    return exact.scaled_accumulator(
+      contract, a, w, scale, bias, length=length, a_max=255, w_max=255
+    )
 
   t = (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)
-  for y, accumulator in (run(a, w, scale), jax.vjp(run, a, w, scale)[0]):
-    np.testing.assert_array_equal(accumulator, t)
-    np.testing.assert_array_equal(y, t * np.asarray(scale))
-  back = jax.vjp(lambda *operands: run(*operands)[0], a, w, scale)[1]
-  plain = jax.vjp(lambda a, w, scale: contract(a, w) * scale, a, w, scale)[1]
+  operands = (a, w, scale, bias)
+  (y, accumulator), (trained, same) = run(*operands), jax.vjp(run, *operands)[0]
+  np.testing.assert_array_equal(accumulator, t)
+  np.testing.assert_array_equal(same, t)
+  np.testing.assert_array_equal(y, fma(t, scale, bias))
+  np.testing.assert_allclose(trained, y, rtol=1e-6, atol=1e-6 * float(np.max(np.abs(y))))
+  back = jax.vjp(lambda *operands: run(*operands)[0], *operands)[1]
+  plain = jax.vjp(lambda a, w, scale, bias: contract(a, w) * scale + bias, *operands)[1]
   for got, want in zip(back(g), plain(g), strict=True):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(jnp.max(jnp.abs(want))))
 
@@ -87,8 +95,11 @@ def test_a_differentiated_accumulator_is_contracted_as_training_does():
     lambda a, w: (calls.append("training"), (contract(a, w), (a, w)))[1],
     lambda kept, g: jax.vjp(contract, *kept)[1](g),
   )
-  a, w, scale = jnp.ones((2, 4)), jnp.ones((4, 3)), jnp.ones(3)
-  run = lambda a: exact.scaled_accumulator(contracts, a, w, scale, length=4, a_max=1, w_max=1)[0]
+  a, w, ones = jnp.ones((2, 4)), jnp.ones((4, 3)), jnp.ones(3)
+
+  def run(a):
+    return exact.scaled_accumulator(contracts, a, w, ones, ones, length=4, a_max=1, w_max=1)[0]
+
   run(a)
   assert set(calls) == {"plain"}
   calls.clear()
