@@ -82,6 +82,17 @@ struct QuadRun {
   int32_t quads;
 };
 
+// Where up to 64 codes of an expanded position, one after another, come from: bytes of a record.
+struct CodeSource {
+  int64_t record;      // first byte in the record
+  uint64_t reads;      // which of 64 bytes from there on are read
+  int64_t position;    // first byte in the position
+  uint64_t writes;     // which of 64 bytes from there on are codes
+  uint8_t byte[64];    // of the record's, every code's
+  uint8_t shift[64];   // the code's first bit, counted from the vector's eight bytes that it lies in
+  uint8_t mask[64];    // 2^level - 1
+};
+
 // ---- Depthwise layers.
 
 // They take outputs in groups of this many.

@@ -127,6 +127,10 @@ struct MatrixKernels {
   // Come before and after all tiles of so many pixels, in the thread that runs them.
   void (*begin)(int32_t pixels);
   void (*end)();
+  // Records of pixels to a part's codes of as many positions, a byte each; a little may be written
+  // behind the last one.
+  void (*expand)(const CodeSource* sources, int64_t num_sources, const uint8_t* records,
+                 int64_t record_bytes, int64_t pixels, uint8_t* positions, int64_t position_bytes);
   // Computes a tile's sums, or none if it is null, and does the work.
   void (*run)(const MatrixTile* multiplied, const MatrixWork& meanwhile);
 };
@@ -167,8 +171,15 @@ struct GatherSpan {
   int32_t first, count;
 };
 
-// The same for a vector of 64 slots: what it takes of a group of 64 channels.
-struct WideGather {
+// Eight bytes of a record, bit by bit: which groups of 64 channels they hold codes of, and each bit's
+// place in its code, as a mask; 0 where there is none.
+struct RecordWord {
+  int32_t first, count;
+  uint8_t bit[64];
+};
+
+// What a word takes of a group: which bits, and of which channel's code each.
+struct WordGather {
   uint64_t mask;
   uint8_t from[64];
 };
@@ -193,8 +204,8 @@ struct Channels {
   // they come from, and for every group of a span in turn a byte shuffle [16].
   const GatherSpan* spans[3];
   const uint8_t* gather[3];
-  const GatherSpan* wide_spans[3];  // the same by vectors of 64 slots and groups of 64
-  const WideGather* wide_gather[3];
+  const RecordWord* words;      // of all levels; the record's last one may be four bytes
+  const WordGather* gathers;    // of every word's groups in turn
   const uint8_t* restore[3]; // [groups of 16][16] byte shuffles that move them back
 };
 

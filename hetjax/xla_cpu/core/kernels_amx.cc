@@ -162,7 +162,7 @@ void Run(const MatrixTile* multiplied, const MatrixWork& meanwhile) {
   MultiplyPieces(t.pieces, t.wide, t.wide_sums, &worker);
 }
 
-constexpr MatrixKernels kMatrixKernels = {Begin, End, Run};
+constexpr MatrixKernels kMatrixKernels = {Begin, End, ExpandCodes, Run};
 
 }  // namespace
 
@@ -172,10 +172,6 @@ const Kernels* AmxKernels() {
     k.name = "amx";
     k.format = MatrixFormat;
     k.tile = k.wide_tile = kPiece;
-    k.expand[0] = ExpandOnes;
-    k.expand[1] = ExpandTwos;
-    k.expand[2] = ExpandFours;
-    k.expand[3] = ExpandEights;
     k.matrix = &kMatrixKernels;
     k.others = Avx512VnniKernels;
     return k;

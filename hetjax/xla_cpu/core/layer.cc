@@ -104,6 +104,11 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
         part.row_units = kernel_width * units;
       }
       part.weights = bytes * format.block;
+      if (format.is_matrix && !depthwise) {
+        MatrixGroup& matrix = matrices.back();
+        (levels[l] == 8 ? matrix.wide : matrix.narrow)
+            .AddSources(levels[l], part.count, 8 * segment[l] + part.first * levels[l]);
+      }
       seen[l] += part.count;
       bytes += CheckedProduct("kernel units", kernel_height, part.row_units * kind.lane_bytes);
       if (!format.is_matrix) row_bytes += part.position_bytes;

@@ -25,6 +25,32 @@ std::vector<QuadRun> Quads(const std::vector<int32_t>& level_of, int64_t taps) {
 
 }  // namespace
 
+void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit) {
+  int64_t position = 0;
+  if (!sources.empty()) {
+    const CodeSource& last = sources.back();
+    for (position = last.position; position < last.position + 64; ++position) {
+      if ((last.writes >> (position - last.position) & 1) == 0) break;
+    }
+  }
+  for (int64_t i = 0; i < count; ++i, ++position) {
+    const int64_t bit = first_bit + i * level, byte = bit / 8;
+    if (sources.empty() || position - sources.back().position >= 64 ||
+        byte - sources.back().record >= 64) {
+      sources.push_back({});
+      sources.back().record = byte;
+      sources.back().position = position;
+    }
+    CodeSource& to = sources.back();
+    const int64_t at = position - to.position, from = byte - to.record;
+    to.reads |= uint64_t{1} << from;
+    to.writes |= uint64_t{1} << at;
+    to.byte[at] = static_cast<uint8_t>(from);
+    to.shift[at] = static_cast<uint8_t>(8 * (at % 8) + bit % 8);
+    to.mask[at] = static_cast<uint8_t>((1 << level) - 1);
+  }
+}
+
 MatrixGroup PlanMatrix(const std::vector<int32_t>& levels, const std::vector<int64_t>& counts,
                        int64_t kernel_height, int64_t kernel_width) {
   MatrixGroup group;

@@ -22,6 +22,10 @@ struct MatrixPart {
   std::vector<QuadRun> quads;    // of a row of taps
   int64_t row_bytes = 0;         // packed weights of a row of taps and a block
   int64_t weights = 0;           // first byte within a block's weights
+  std::vector<CodeSource> sources;  // of a position
+
+  // Adds channels of a level, whose codes lie in the record from a bit on.
+  void AddSources(int32_t level, int64_t count, int64_t first_bit);
 };
 
 // One group of a layer. Weights of a block: [part][row of taps][quad][16 outputs, the other 16] for

@@ -70,15 +70,16 @@ class Quantizer {
 
  private:
   void SetGather(size_t level);
-  void SetWideGather(size_t level);
+  void SetWords();
 
   const RecordLayout layout_;
   const bool is_signed_;
   std::vector<float> steps_, caps_;
   std::vector<int32_t> half_, top_;
   std::vector<uint8_t> shuffles_[3], restores_[3], taken_[3], gathers_[3];
-  std::vector<GatherSpan> spans_[3], wide_spans_[3];
-  std::vector<WideGather> wide_gathers_[3];
+  std::vector<GatherSpan> spans_[3];
+  std::vector<RecordWord> words_;
+  std::vector<WordGather> word_gathers_;
   Channels channels_;
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "ops.h"
@@ -56,8 +57,8 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     channels_.taken[l] = taken_[l].data();
     channels_.restore[l] = restores_[l].data();
     SetGather(l);
-    SetWideGather(l);
   }
+  SetWords();
   channels_.steps = steps_.data();
   channels_.caps = caps_.data();
   channels_.half = half_.data();
@@ -88,27 +89,45 @@ void Quantizer::SetGather(size_t level) {
   channels_.gather[level] = gathers_[level].data();
 }
 
-void Quantizer::SetWideGather(size_t level) {
-  constexpr int64_t kWide = 64;
-  const std::vector<int32_t>& of = layout_.of[level];
-  const int64_t count = static_cast<int64_t>(of.size());
-  for (int64_t slot = 0; slot < count; slot += kWide) {
-    const int64_t end = std::min(count, slot + kWide);
-    const int32_t first = static_cast<int32_t>(of[static_cast<size_t>(slot)] / kWide);
-    const int32_t last = static_cast<int32_t>(of[static_cast<size_t>(end - 1)] / kWide);
-    std::vector<WideGather>& all = wide_gathers_[level];
-    all.resize(all.size() + static_cast<size_t>(last + 1 - first));
-    WideGather* const groups = &all.back() - (last - first);
-    for (int64_t i = slot; i < end; ++i) {
-      const int32_t c = of[static_cast<size_t>(i)];
-      WideGather& group = groups[c / kWide - first];
-      group.mask |= uint64_t{1} << (i - slot);
-      group.from[i - slot] = static_cast<uint8_t>(c % kWide);
+void Quantizer::SetWords() {
+  constexpr int64_t kBits = 64, kGroup = 64;
+  struct Place {
+    int32_t channel = -1;
+    int bit = 0;
+  };
+  std::vector<Place> places(static_cast<size_t>(RoundUp(8 * layout_.record_bytes, kBits)));
+  for (size_t l = 0; l < layout_.levels.size(); ++l) {
+    auto place = places.begin() + 8 * layout_.segment[l];
+    for (const int32_t c : layout_.of[l]) {
+      for (int bit = 0; bit < layout_.levels[l]; ++bit) *place++ = {c, bit};
     }
-    wide_spans_[level].push_back({first, last + 1 - first});
   }
-  channels_.wide_spans[level] = wide_spans_[level].data();
-  channels_.wide_gather[level] = wide_gathers_[level].data();
+  for (size_t begin = 0; begin < places.size(); begin += kBits) {
+    int32_t first = std::numeric_limits<int32_t>::max(), last = -1;
+    RecordWord word = {};
+    for (size_t i = 0; i < kBits; ++i) {
+      const Place& place = places[begin + i];
+      if (place.channel < 0) continue;
+      word.bit[i] = static_cast<uint8_t>(1 << place.bit);
+      first = std::min(first, static_cast<int32_t>(place.channel / kGroup));
+      last = std::max(last, static_cast<int32_t>(place.channel / kGroup));
+    }
+    // Every word of a record holds a code, but not its second half.
+    word.first = first;
+    word.count = last + 1 - first;
+    const size_t base = word_gathers_.size();
+    word_gathers_.resize(base + static_cast<size_t>(word.count));
+    for (size_t i = 0; i < kBits; ++i) {
+      const int32_t c = places[begin + i].channel;
+      if (c < 0) continue;
+      WordGather& gather = word_gathers_[base + static_cast<size_t>(c / kGroup - first)];
+      gather.mask |= uint64_t{1} << i;
+      gather.from[i] = static_cast<uint8_t>(c % kGroup);
+    }
+    words_.push_back(word);
+  }
+  channels_.words = words_.data();
+  channels_.gathers = word_gathers_.data();
 }
 
 void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,

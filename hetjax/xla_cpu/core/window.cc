@@ -21,20 +21,14 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
     whole_.push_back({codes_, layer.depthwise_lanes()});
   }
   for (int64_t g = 0; g < layer.groups && !layer.depthwise; ++g) {
-    uint8_t *narrow = nullptr, *wide = nullptr;
     if (layer.is_matrix()) {
       const MatrixGroup& matrix = layer.matrices[static_cast<size_t>(g)];
-      narrow = TakePlane(matrix.narrow.channels, memory);
-      wide = TakePlane(matrix.wide.channels, memory);
+      TakePlane(matrix.narrow.channels, memory);
+      TakePlane(matrix.wide.channels, memory);
+      continue;
     }
     for (size_t l = 0; l < layer.levels.size(); ++l) {
-      if (!layer.is_matrix()) {
-        planes_.push_back(TakePlane(PartBytes(g, l), memory));
-      } else if (uint8_t* rows = layer.levels[l] == 8 ? wide : narrow; rows == nullptr) {
-        planes_.push_back(nullptr);
-      } else {
-        planes_.push_back(rows + layer.part(g, l).offset);
-      }
+      planes_.push_back(TakePlane(PartBytes(g, l), memory));
     }
   }
   scratch_ = memory->Take<uint8_t>(arguments.input->scratch_bytes());
@@ -93,6 +87,10 @@ void ExpandedWindow::FillValues(const Kernels& kernels, const float* values, int
       layer_.levels[0] == 8) {
     // Neither codes nor units have gaps between pixels: all are one long pixel.
     const int64_t count = pixels * layer_.channels;
+    if (layer_.is_matrix()) {
+      quantizer.Encode(kernels, values, count, inv_beta, whole_[1].rows + position * layer_.channels);
+      return;
+    }
     quantizer.Encode(kernels, values, count, inv_beta, row_records_);
     kernels.expand[LevelIndex(8)]({row_records_, 0, 1, count,
                                    planes_[0] + position * PartBytes(0, 0), 0});
@@ -106,6 +104,8 @@ void ExpandedWindow::FillPixels(const Kernels& kernels, const uint8_t* records, 
                                 int64_t position) {
   if (layer_.depthwise) {
     FillCodes(kernels, records, pixels, position);
+  } else if (layer_.is_matrix()) {
+    FillMatrices(kernels, records, pixels, position);
   } else {
     FillParts(kernels, records, pixels, position);
   }
@@ -125,6 +125,19 @@ void ExpandedWindow::FillCodes(const Kernels& kernels, const uint8_t* records, i
     if (each == 1) continue;
     for (int64_t k = 0; k < count; ++k, codes += codes_bytes, to += lanes) {
       for (int64_t n = 0; n < layer_.outputs; ++n) to[n] = codes[n / each];
+    }
+  }
+}
+
+void ExpandedWindow::FillMatrices(const Kernels& kernels, const uint8_t* records, int64_t pixels,
+                                  int64_t position) {
+  for (size_t g = 0; g < layer_.matrices.size(); ++g) {
+    for (const bool is_wide : {false, true}) {
+      const MatrixGroup& group = layer_.matrices[g];
+      const MatrixPart& part = is_wide ? group.wide : group.narrow;
+      kernels.matrix->expand(part.sources.data(), static_cast<int64_t>(part.sources.size()), records,
+                             layer_.record_bytes, pixels,
+                             whole_[2 * g + is_wide].rows + position * part.channels, part.channels);
     }
   }
 }

@@ -46,6 +46,8 @@ class ExpandedWindow {
   void FillValues(const Kernels& kernels, const float* values, int64_t pixels, int64_t position);
   void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
+  void FillMatrices(const Kernels& kernels, const uint8_t* records, int64_t pixels,
+                    int64_t position);
   void FillCodes(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void Clear(int64_t position, int64_t pixels);
   uint8_t* TakePlane(int64_t position_bytes, Carver* memory);
@@ -61,7 +63,7 @@ class ExpandedWindow {
     int64_t position_bytes;
   };
   std::vector<Plane> whole_;
-  std::vector<uint8_t*> planes_;  // [group * levels + level]
+  std::vector<uint8_t*> planes_;  // [group * levels + level], but for matrices
   uint8_t* codes_ = nullptr;
   uint8_t* scratch_ = nullptr;    // of the quantizer
   uint8_t* row_records_ = nullptr;  // records of a row of values
