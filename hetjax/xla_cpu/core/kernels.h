@@ -118,6 +118,7 @@ struct PackedMatrix {
 
 // What is done while products are computed.
 struct MatrixWork {
+  const MatrixTile* packed;    // a tile that is finished, whose codes are packed if it is_last, or null
   const MatrixTile* finished;  // a tile whose sums are there, or null
   PackedMatrix* unpacked;      // of which so many steps are unpacked
   int64_t steps;

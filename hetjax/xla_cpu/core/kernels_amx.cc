@@ -65,9 +65,9 @@ void PackPixels(const MatrixTile& t, int side, int32_t begin, int32_t end) {
 class Worker {
  public:
   // Of so many turns.
-  Worker(const MatrixWork& work, int64_t turns) : t_(work.finished), unpacked_(work.unpacked) {
-    steps_ = work.steps;
-    turns_ = turns;
+  Worker(const MatrixWork& work, int64_t turns)
+      : t_(work.finished), unpacked_(work.unpacked), steps_(work.steps), turns_(turns) {
+    if (work.packed != nullptr && work.packed->is_last) packed_ = work.packed;
     if (t_ == nullptr) return;
     for (int side = 0; side < t_->pieces; ++side) left_ += t_->pixels - t_->begin[side];
     each_ = static_cast<int32_t>((left_ + turns - 1) / turns);
@@ -83,8 +83,14 @@ class Worker {
   }
 
   HETJAX_INLINE void Turn() {
+    if (packed_ != nullptr) Pack();
     if (left_ > 0) Finish(each_);
     for (share_ += steps_; share_ >= turns_; share_ -= turns_) UnpackStep(unpacked_);
+  }
+
+  // What is left, where there are few turns.
+  void End() {
+    while (packed_ != nullptr) Pack();
   }
 
  private:
@@ -95,18 +101,26 @@ class Worker {
       if (pixel_ == t_->pixels) pixel_ = t_->begin[++side_];
       const int32_t here = pixels < t_->pixels - pixel_ ? pixels : t_->pixels - pixel_;
       finish_(*t_, side_, pixel_, pixel_ + here);
-      if (t_->is_last) PackPixels(*t_, side_, pixel_, pixel_ + here);
       pixel_ += here;
       pixels -= here;
     }
   }
 
+  // A piece.
+  void Pack() {
+    PackPixels(*packed_, packed_side_, packed_->begin[packed_side_], packed_->pixels);
+    if (++packed_side_ == packed_->pieces) packed_ = nullptr;
+  }
+
+  const MatrixTile* packed_ = nullptr;
+  int packed_side_ = 0;
   const MatrixTile* const t_;
   void (*finish_)(const MatrixTile&, int, int32_t, int32_t) = nullptr;
   int side_ = 0;
   int32_t pixel_ = 0, left_ = 0, each_ = 0;
   PackedMatrix* const unpacked_;
-  int64_t steps_, turns_, share_ = 0;
+  const int64_t steps_, turns_;
+  int64_t share_ = 0;
 };
 
 // After every step it is the worker's turn.
@@ -155,11 +169,16 @@ void MultiplyPieces(int32_t pieces, const MatrixOperand& x, MatrixSums* sums, Wo
 }
 
 void Run(const MatrixTile* multiplied, const MatrixWork& meanwhile) {
-  if (multiplied == nullptr) return Worker(meanwhile, 1).Turn();
+  if (multiplied == nullptr) {
+    Worker worker(meanwhile, 1);
+    worker.Turn();
+    return worker.End();
+  }
   const MatrixTile& t = *multiplied;
   Worker worker(meanwhile, t.narrow.runs * t.narrow.steps + t.wide.runs * t.wide.steps);
   MultiplyPieces(t.pieces, t.narrow, t.narrow_sums, &worker);
   MultiplyPieces(t.pieces, t.wide, t.wide_sums, &worker);
+  worker.End();
 }
 
 constexpr MatrixKernels kMatrixKernels = {Begin, End, ExpandCodes, Run};

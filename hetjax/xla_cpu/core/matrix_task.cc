@@ -199,19 +199,21 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   SetPlaces();
   kernels.begin(pixels_);
   PackedMatrix packed = Packed(begin);
-  kernels.run(nullptr, {nullptr, &packed, steps(begin)});
+  kernels.run(nullptr, {nullptr, nullptr, &packed, steps(begin)});
   const int64_t tiles = CeilDiv(num_pieces_, kPieces);
-  // While a tile is computed the one before is finished, and some of the next block's weights are
-  // unpacked.
-  MatrixTile pair[2];
-  const MatrixTile* before = nullptr;
+  // While a tile is computed the one before is finished, the codes of the one before that are packed,
+  // and some of the next block's weights are unpacked. (Codes are packed that late since they cannot
+  // be read together soon after they were written apart.)
+  MatrixTile ring[3];
+  const MatrixTile *before = nullptr, *finished = nullptr;
   int64_t number = 0;
   for (int64_t b = begin; b < end; ++b) {
     if (const int64_t group = b / call_.layer.blocks_per_group;
         gathers_ && group != gathered_group_) {
       // Of the tile before, codes may still be wanted.
-      kernels.run(nullptr, {before, nullptr, 0});
-      before = nullptr;
+      kernels.run(nullptr, {finished, before, nullptr, 0});
+      kernels.run(nullptr, {before, nullptr, nullptr, 0});
+      before = finished = nullptr;
       Gather(group);
     }
     Block& block = blocks_[b % 2];
@@ -219,21 +221,21 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
     const int64_t next = b + 1 < end ? steps(b + 1) : 0;
     if (next > 0) packed = Packed(b + 1);
     for (int64_t k = 0; k < tiles; ++k, ++number) {
-      MatrixTile& tile = pair[number % 2];
-      if (k < 2) {
-        tile = block.tile;
-        tile.narrow_sums = sums_ + 2 * (number % 2);
-        tile.wide_sums = tile.narrow_sums + 1;
-      }
+      MatrixTile& tile = ring[number % 3];
+      if (k < 3) tile = block.tile;
+      tile.narrow_sums = sums_ + 2 * (number % 2);
+      tile.wide_sums = tile.narrow_sums + 1;
       tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - kPieces * k));
       for (int side = 0; side < tile.pieces; ++side) {
         SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
       }
-      kernels.run(&tile, {before, &packed, next * (k + 1) / tiles - next * k / tiles});
+      kernels.run(&tile, {finished, before, &packed, next * (k + 1) / tiles - next * k / tiles});
+      finished = before;
       before = &tile;
     }
   }
-  kernels.run(nullptr, {before, nullptr, 0});
+  kernels.run(nullptr, {finished, before, nullptr, 0});
+  kernels.run(nullptr, {before, nullptr, nullptr, 0});
   kernels.end();
 }
 
