@@ -65,6 +65,7 @@ struct MatrixOperand {
 struct PixelPlace {
   int64_t constants;  // where its own begin
   int64_t pixel;      // among all of the call
+  bool is_output;     // if not, nothing is written; all else is that of a pixel that is
 };
 
 struct Channels;
@@ -74,7 +75,7 @@ struct MatrixCodes {
   const Channels* channels;
   bool is_signed;
   float inv_beta;
-  uint8_t* codes;        // [pixels of the task][pixel_bytes]
+  uint8_t* codes;        // [pixels of the task, outputs or not][pixel_bytes]
   int64_t pixel_bytes;
   uint8_t* records;      // [pixels of the call][record_bytes]
   int64_t record_bytes;

@@ -20,9 +20,9 @@ class MatrixTask {
   void Run(int64_t begin, int64_t end);
 
  private:
-  // Of consecutive pixels of the window, `pixels_` of them.
+  // `pixels_` consecutive ones of a line.
   struct Piece {
-    int64_t first;     // pixel of the window
+    int64_t first;     // among the pixels of all lines
     int32_t begin;     // those before this one belong to the piece before
     int64_t position;  // of the first pixel, if pixels are where they were expanded
   };
@@ -39,7 +39,7 @@ class MatrixTask {
     const uint8_t* wide;
   };
 
-  int64_t PiecesOf(int64_t pixels) const { return CeilDiv(pixels, pixels_); }
+  void PlanLines();
   void SetPieces();
   void SetPlaces();
   void Gather(int64_t group);
@@ -57,11 +57,15 @@ class MatrixTask {
   const Window window_;
   const ExpandedWindow& input_;
   const int64_t columns_;
-  bool gathers_;       // pixels are brought together, since they lie apart in too many places
+  // Lines of pixels equally far apart: the window's rows, or all pixels in one line - brought together,
+  // since they lie apart in too many places, or with what lies between two rows, row_step_ pixels
+  // from a row to the next.
+  bool gathers_ = false;
+  int64_t lines_, line_pixels_, row_step_;
   int32_t pixels_;     // of a piece
   int64_t num_pieces_;
   Piece* pieces_;
-  PixelPlace* places_;  // [pixels of the window]
+  PixelPlace* places_;  // [pixels of all lines]
   Gathered gathered_[2];
   int64_t unpacked_bytes_ = 0;
   uint8_t* unpacked_;      // the weights of two blocks
