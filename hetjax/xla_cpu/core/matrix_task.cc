@@ -96,11 +96,10 @@ void MatrixTask::SetPlaces() {
     const int64_t row = (window_.image * call_.height + y) * call_.width;
     const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
     const int64_t constants = call_.constants.Of(row_class, 0) - call_.constants.Of(0, 0);
+    const int64_t size = call_.constants.size();
+    const int32_t* const column_class = call_.columns.of.data();
     for (int64_t x = window_.column_begin; x < window_.column_end; ++x, ++place) {
-      place->constants =
-          constants + call_.columns.of[static_cast<size_t>(x)] * call_.constants.size();
-      place->pixel = row + x;
-      place->is_output = true;
+      *place = {constants + column_class[x] * size, row + x, true};
     }
     for (int64_t x = columns_; x < row_step_ && y + 1 < window_.row_end; ++x, ++place) {
       *place = place[-1];

@@ -31,6 +31,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
       planes_.push_back(TakePlane(PartBytes(g, l), memory));
     }
   }
+  runs_ = memory->Take<Run>(x_.size());
   scratch_ = memory->Take<uint8_t>(arguments.input->scratch_bytes());
   if (arguments.values != nullptr) {
     row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes + kChannelGroup);
@@ -46,6 +47,7 @@ uint8_t* ExpandedWindow::TakePlane(int64_t position_bytes, Carver* memory) {
 
 void ExpandedWindow::Fill(const Kernels& kernels) {
   const int64_t pixel_of_image = image_ * geometry_.height;
+  const int64_t num_runs = SetRuns();
   for (int64_t py = 0; py < y_.size(); ++py) {
     const int64_t row = y_.Coordinate(py);
     const int64_t first = py * x_.size();
@@ -55,28 +57,32 @@ void ExpandedWindow::Fill(const Kernels& kernels) {
     }
     const int64_t image_row = (pixel_of_image + row) * geometry_.width;
     // In order: an expanded pixel may be written a little beyond its end.
-    for (int64_t px = 0; px < x_.size();) {
-      const int64_t column = x_.Coordinate(px);
-      const bool inside = column >= 0 && column < geometry_.width;
-      int64_t count = 1;
-      while (px + count < x_.size()) {
-        const int64_t next = x_.Coordinate(px + count);
-        const bool next_inside = next >= 0 && next < geometry_.width;
-        if (next_inside != inside || (inside && next != column + count)) break;
-        ++count;
-      }
-      if (!inside) {
-        Clear(first + px, count);
+    for (const Run* run = runs_; run < runs_ + num_runs; ++run) {
+      const int64_t position = first + run->position;
+      if (run->column < 0) {
+        Clear(position, run->count);
       } else if (arguments_.values == nullptr) {
-        FillPixels(kernels, arguments_.records + (image_row + column) * layer_.record_bytes, count,
-                   first + px);
+        FillPixels(kernels, arguments_.records + (image_row + run->column) * layer_.record_bytes,
+                   run->count, position);
       } else {
-        FillValues(kernels, arguments_.values + (image_row + column) * layer_.channels, count,
-                   first + px);
+        FillValues(kernels, arguments_.values + (image_row + run->column) * layer_.channels,
+                   run->count, position);
       }
-      px += count;
     }
   }
+}
+
+int64_t ExpandedWindow::SetRuns() {
+  Run* run = runs_ - 1;
+  for (int64_t px = 0; px < x_.size(); ++px) {
+    const int64_t column = x_.Coordinate(px);
+    const bool is_inside = column >= 0 && column < geometry_.width;
+    const bool continues = px > 0 && (is_inside ? run->column >= 0 && run->column + run->count == column
+                                                : run->column < 0);
+    if (!continues) *++run = {px, 0, is_inside ? column : -1};
+    ++run->count;
+  }
+  return run + 1 - runs_;
 }
 
 void ExpandedWindow::FillValues(const Kernels& kernels, const float* values, int64_t pixels,

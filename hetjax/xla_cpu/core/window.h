@@ -43,6 +43,13 @@ class ExpandedWindow {
   }
 
  private:
+  // Positions of a row that hold consecutive columns of the image, or none of its.
+  struct Run {
+    int64_t position, count;
+    int64_t column;  // or -1
+  };
+
+  int64_t SetRuns();  // how many those are
   void FillValues(const Kernels& kernels, const float* values, int64_t pixels, int64_t position);
   void FillPixels(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
   void FillParts(const Kernels& kernels, const uint8_t* records, int64_t pixels, int64_t position);
@@ -64,6 +71,7 @@ class ExpandedWindow {
   };
   std::vector<Plane> whole_;
   std::vector<uint8_t*> planes_;  // [group * levels + level], but for matrices
+  Run* runs_ = nullptr;           // [columns]
   uint8_t* codes_ = nullptr;
   uint8_t* scratch_ = nullptr;    // of the quantizer
   uint8_t* row_records_ = nullptr;  // records of a row of values
