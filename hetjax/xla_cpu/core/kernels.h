@@ -90,6 +90,7 @@ struct MatrixTile {
   MatrixOperand narrow, wide;
   uint32_t narrow_factor, wide_factor;  // powers of two
   const PixelPlace* places[kPieces];    // [pixels]
+  const int32_t* code_sums;             // of the wide codes of every pixel of the task
   int64_t pixel[kPieces];               // of the first one among the task's
   int64_t num_codes;
   const MatrixCodes* codes;             // [num_codes]
@@ -133,6 +134,8 @@ struct MatrixKernels {
   // behind the last one.
   void (*expand)(const CodeSource* sources, int64_t num_sources, const uint8_t* records,
                  int64_t record_bytes, int64_t pixels, uint8_t* positions, int64_t position_bytes);
+  // Sums of the codes of so many pixels from the operand's first one on.
+  void (*sum)(const MatrixOperand& codes, int64_t pixels, int32_t* sums);
   // Computes a tile's sums, or none if it is null, and does the work.
   void (*run)(const MatrixTile* multiplied, const MatrixWork& meanwhile);
 };

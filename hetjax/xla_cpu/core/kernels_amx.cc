@@ -65,6 +65,22 @@ void PackPixels(const MatrixTile& t, int side, int32_t begin, int32_t end) {
   }
 }
 
+using FinishFunction = void (*)(const MatrixTile&, int side, int32_t begin, int32_t end);
+
+template <bool kWide>
+FinishFunction FinisherOf(const MatrixTile& t) {
+  const bool has_residual = t.residual != nullptr;
+  if (!IsPlain(t)) return t.lanes < kMatrixBlock ? FinishPixels<kWide, true> : FinishPixels<kWide, false>;
+  if (HasPlainSums(t)) {
+    return has_residual ? FinishPlainPixels<true, true, false> : FinishPlainPixels<false, true, false>;
+  }
+  return has_residual ? FinishPlainPixels<true, false, kWide> : FinishPlainPixels<false, false, kWide>;
+}
+
+FinishFunction Finisher(const MatrixTile& t) {
+  return t.wide.runs > 0 ? FinisherOf<true>(t) : FinisherOf<false>(t);
+}
+
 // The work between products, some at a time.
 class Worker {
  public:
@@ -76,14 +92,7 @@ class Worker {
     for (int side = 0; side < t_->pieces; ++side) left_ += t_->pixels - t_->begin[side];
     each_ = static_cast<int32_t>((left_ + turns - 1) / turns);
     pixel_ = t_->begin[0];
-    const bool is_ragged = t_->lanes < kMatrixBlock;
-    if (IsPlain(*t_)) {
-      finish_ = t_->residual == nullptr ? FinishPlainPixels<false> : FinishPlainPixels<true>;
-    } else if (t_->wide.runs > 0) {
-      finish_ = is_ragged ? FinishPixels<true, true> : FinishPixels<true, false>;
-    } else {
-      finish_ = is_ragged ? FinishPixels<false, true> : FinishPixels<false, false>;
-    }
+    finish_ = Finisher(*t_);
   }
 
   HETJAX_INLINE void Turn() {
@@ -119,7 +128,7 @@ class Worker {
   const MatrixTile* packed_ = nullptr;
   int packed_side_ = 0;
   const MatrixTile* const t_;
-  void (*finish_)(const MatrixTile&, int, int32_t, int32_t) = nullptr;
+  FinishFunction finish_ = nullptr;
   int side_ = 0;
   int32_t pixel_ = 0, left_ = 0, each_ = 0;
   PackedMatrix* const unpacked_;
@@ -186,7 +195,7 @@ void Run(const MatrixTile* multiplied, const MatrixWork& meanwhile) {
   worker.End();
 }
 
-constexpr MatrixKernels kMatrixKernels = {Begin, End, ExpandCodes, Run};
+constexpr MatrixKernels kMatrixKernels = {Begin, End, ExpandCodes, SumCodes, Run};
 
 }  // namespace
 

@@ -34,6 +34,7 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
     gathered_[w].pixel_bytes = bytes[w];
     gathered_[w].codes = memory->Take<uint8_t>(gathers_ ? line_pixels_ * bytes[w] : 0);
   }
+  code_sums_ = memory->Take<int32_t>(bytes[1] > 0 ? lines_ * line_pixels_ : 0);
   unpacked_bytes_ = bytes[0] / kStepCodes * kStepBytes;
   unpacked_ = memory->Take<uint8_t>(2 * unpacked_bytes_);
   sums_ = memory->Take<MatrixSums>(4);
@@ -129,7 +130,35 @@ void MatrixTask::Gather(int64_t group) {
       }
     }
   }
-  gathered_group_ = group;
+}
+
+// Of every pixel the sum of its wide codes.
+void MatrixTask::SumCodes(int64_t group) {
+  const MatrixPart& part = call_.layer.matrices[static_cast<size_t>(group)].wide;
+  MatrixOperand operand = Operand(part, true);
+  for (int64_t line = 0; line < lines_; ++line) {
+    operand.first[0] = gathers_ ? gathered_[1].codes
+                                : input_.Matrix(group, true) + input_.Position(line, 0) * part.channels;
+    call_.kernels.matrix->sum(operand, line_pixels_, code_sums_ + line * line_pixels_);
+  }
+}
+
+// What blocks of a group share.
+void MatrixTask::SetGroup(int64_t group) {
+  const bool has_sums = call_.layer.matrices[static_cast<size_t>(group)].wide.channels > 0;
+  if (group == group_ || !(gathers_ || has_sums)) return;
+  group_ = group;
+  // The tiles before still read theirs.
+  Finish();
+  if (gathers_) Gather(group);
+  if (has_sums) SumCodes(group);
+}
+
+void MatrixTask::Finish() {
+  const MatrixKernels& kernels = *call_.kernels.matrix;
+  kernels.run(nullptr, {finished_, computed_, nullptr, 0});
+  kernels.run(nullptr, {computed_, nullptr, nullptr, 0});
+  computed_ = finished_ = nullptr;
 }
 
 MatrixOperand MatrixTask::Operand(const MatrixPart& part, bool is_wide) const {
@@ -180,6 +209,7 @@ void MatrixTask::SetBlock(int64_t block, bool is_last, Block* to) {
   to->wide = gathers_ ? gathered_[1].codes : input_.Matrix(group, true);
   if (matrix.top != 0) tile.narrow_factor = Factor(layer, matrix.top, a.is_signed);
   tile.wide_factor = a.is_signed ? 2 : 1;
+  tile.code_sums = code_sums_;
   tile.first = group * layer.outputs_per_group + within * kMatrixBlock;
   tile.outputs = layer.outputs;
   tile.num_codes = num_codes_;
@@ -230,17 +260,9 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   // and some of the next block's weights are unpacked. (Codes are packed that late since they cannot
   // be read together soon after they were written apart.)
   MatrixTile ring[3];
-  const MatrixTile *before = nullptr, *finished = nullptr;
   int64_t number = 0;
   for (int64_t b = begin; b < end; ++b) {
-    if (const int64_t group = b / call_.layer.blocks_per_group;
-        gathers_ && group != gathered_group_) {
-      // Of the tile before, codes may still be wanted.
-      kernels.run(nullptr, {finished, before, nullptr, 0});
-      kernels.run(nullptr, {before, nullptr, nullptr, 0});
-      before = finished = nullptr;
-      Gather(group);
-    }
+    SetGroup(b / call_.layer.blocks_per_group);
     Block& block = blocks_[b % 2];
     SetBlock(b, b + 1 == end, &block);
     const int64_t next = b + 1 < end ? steps(b + 1) : 0;
@@ -254,13 +276,12 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
       for (int side = 0; side < tile.pieces; ++side) {
         SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
       }
-      kernels.run(&tile, {finished, before, &packed, next * (k + 1) / tiles - next * k / tiles});
-      finished = before;
-      before = &tile;
+      kernels.run(&tile, {finished_, computed_, &packed, next * (k + 1) / tiles - next * k / tiles});
+      finished_ = computed_;
+      computed_ = &tile;
     }
   }
-  kernels.run(nullptr, {finished, before, nullptr, 0});
-  kernels.run(nullptr, {before, nullptr, nullptr, 0});
+  Finish();
   kernels.end();
 }
 

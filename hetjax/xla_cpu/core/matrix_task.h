@@ -43,6 +43,9 @@ class MatrixTask {
   void SetPieces();
   void SetPlaces();
   void Gather(int64_t group);
+  void SumCodes(int64_t group);
+  void SetGroup(int64_t group);
+  void Finish();
   const MatrixGroup& GroupOf(int64_t block) const {
     return call_.layer.matrices[static_cast<size_t>(block / call_.layer.blocks_per_group)];
   }
@@ -73,7 +76,10 @@ class MatrixTask {
   Block* blocks_;          // two
   int64_t num_codes_;
   MatrixCodes* codes_;     // of every consumer, if the task packs
-  int64_t gathered_group_ = -1;
+  int64_t group_ = -1;  // whose codes are gathered and summed
+  int32_t* code_sums_;  // [pixels of all lines]
+  const MatrixTile* computed_ = nullptr;  // the last tile, which is to be finished, and
+  const MatrixTile* finished_ = nullptr;  // the one before it, whose codes are to be packed
 };
 
 }  // namespace hetjax

@@ -31,7 +31,7 @@ ExpandedWindow::ExpandedWindow(const Layer& layer, const Geometry& geometry,
       planes_.push_back(TakePlane(PartBytes(g, l), memory));
     }
   }
-  runs_ = memory->Take<Run>(x_.size());
+  runs_ = memory->Take<Run>(x_.size() + 2);
   scratch_ = memory->Take<uint8_t>(arguments.input->scratch_bytes());
   if (arguments.values != nullptr) {
     row_records_ = memory->Take<uint8_t>(x_.size() * layer.record_bytes + kChannelGroup);
@@ -73,6 +73,15 @@ void ExpandedWindow::Fill(const Kernels& kernels) {
 }
 
 int64_t ExpandedWindow::SetRuns() {
+  if (x_.dilation == 1 && x_.step == 1) {
+    const int64_t left = std::clamp<int64_t>(-x_.origin, 0, x_.size());
+    const int64_t right = std::clamp(geometry_.width - x_.origin, left, x_.size());
+    Run* run = runs_;
+    if (left > 0) *run++ = {0, left, -1};
+    if (right > left) *run++ = {left, right - left, x_.origin + left};
+    if (right < x_.size()) *run++ = {right, x_.size() - right, -1};
+    return run - runs_;
+  }
   Run* run = runs_ - 1;
   for (int64_t px = 0; px < x_.size(); ++px) {
     const int64_t column = x_.Coordinate(px);
