@@ -113,12 +113,12 @@ def _check_output(got: np.ndarray, want: np.ndarray, what: str) -> None:
 
 
 def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> list[Candidate]:
-  """The layer so often in a row in one call.
+  """The layer so often in a row in one call, its weights as arguments and as constants.
 
   Args:
     spec: The layer; it must be able to follow itself where a count is above 1.
     mix: Shares of channels by level.
-    counts: One candidate each.
+    counts: Two candidates each.
 
   Raises:
     Wrong: a result differs from the reference implementation's.
@@ -131,7 +131,7 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
   sums = functools.partial(ops.packed_conv, a, layer.weights, signed=layer.signed, **window)
   _check_accumulators(sums(), sums(implementation="reference"))
 
-  def call(layers, weights, scale, bias, x, inv_beta, follows, implementation=None):
+  def call(layers, x, weights, scale, bias, inv_beta, follows, implementation=None):
     for _ in range(layers):
       _, (x,) = ops.fused_conv(
         x,
@@ -149,17 +149,23 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
     return x
 
   def arguments(weights):
-    return weights, layer.scale, layer.bias, layer.x, layer.inv_beta, layer.follows
+    return weights, layer.scale, layer.bias, layer.inv_beta, layer.follows
 
-  prepared = jax.device_put(arguments(ops.prepare_weights(layer.weights)))
+  x, prepared = jax.device_put((layer.x, arguments(ops.prepare_weights(layer.weights))))
   want = functools.partial(call, 1, implementation="reference")
-  want = np.asarray(jax.jit(want)(*arguments(layer.weights)))
+  want = np.asarray(jax.jit(want)(x, *arguments(layer.weights)))
   candidates = []
   for layers in counts:
-    run = jax.jit(functools.partial(call, layers))
-    if layers == 1:
-      _check_output(np.asarray(run(*prepared)), want, "record bytes")
-    candidates.append(_candidate(f"{layers} a call", run, prepared, layers))
+    run = functools.partial(call, layers)
+    settings = {
+      "arguments": (jax.jit(run), (x, *prepared)),
+      "constants": (jax.jit(lambda x, run=run: run(x, *prepared)), (x,)),
+    }
+    for where, (compiled, operands) in settings.items():
+      if layers == 1:
+        _check_output(np.asarray(compiled(*operands)), want, "record bytes")
+      setting = f"{layers} a call, weights as {where}"
+      candidates.append(_candidate(setting, compiled, operands, layers))
   return candidates
 
 

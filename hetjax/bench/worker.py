@@ -30,6 +30,8 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
     raise ValueError(f"isa must be None or 'avx2', got {isa!r}")
   names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
   values = dict.fromkeys(names, str(threads)) | {"JAX_PLATFORMS": "cpu"}
+  # Every call is waited for: handing it to another thread only costs.
+  values |= {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
   if isa:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
     values |= {"HETJAX_CPU_ISA": isa, "XLA_FLAGS": flags}

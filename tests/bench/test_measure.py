@@ -50,9 +50,13 @@ def test_layers_give_a_row_for_every_engine():
 
 
 def test_a_chain_counts_per_layer():
-  one, four = ours.conv_candidates(DEPTHWISE, MIXES["2-bit"], (1, 4))
-  assert (one.layers, four.layers) == (1, 4)
-  assert one.result().shape == four.result().shape
+  candidates = ours.conv_candidates(DEPTHWISE, MIXES["2-bit"], (1, 4))
+  assert [c.layers for c in candidates] == [1, 1, 4, 4]
+  assert len({c.setting for c in candidates}) == 4
+  one, same, four, equal = (c.result() for c in candidates)
+  assert one.shape == four.shape
+  np.testing.assert_array_equal(one, same)
+  np.testing.assert_array_equal(four, equal)
 
 
 def test_ratios_are_against_the_fastest_peer_of_a_type():
