@@ -107,7 +107,7 @@ Layer::Layer(const LayerSpec& spec, const Format& given_format)
       if (format.is_matrix && !depthwise) {
         MatrixGroup& matrix = matrices.back();
         (levels[l] == 8 ? matrix.wide : matrix.narrow)
-            .AddSources(levels[l], part.count, 8 * segment[l] + part.first * levels[l]);
+            .AddSources(levels[l], part.count, 8 * segment[l] + part.first * levels[l], part.offset);
       }
       seen[l] += part.count;
       bytes += CheckedProduct("kernel units", kernel_height, part.row_units * kind.lane_bytes);

@@ -25,14 +25,7 @@ std::vector<QuadRun> Quads(const std::vector<int32_t>& level_of, int64_t taps) {
 
 }  // namespace
 
-void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit) {
-  int64_t position = 0;
-  if (!sources.empty()) {
-    const CodeSource& last = sources.back();
-    for (position = last.position; position < last.position + 64; ++position) {
-      if ((last.writes >> (position - last.position) & 1) == 0) break;
-    }
-  }
+void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit, int64_t position) {
   for (int64_t i = 0; i < count; ++i, ++position) {
     const int64_t bit = first_bit + i * level, byte = bit / 8;
     if (sources.empty() || position - sources.back().position >= 64 ||

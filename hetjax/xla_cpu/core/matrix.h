@@ -24,8 +24,8 @@ struct MatrixPart {
   int64_t weights = 0;           // first byte within a block's weights
   std::vector<CodeSource> sources;  // of a position
 
-  // Adds channels of a level, whose codes lie in the record from a bit on.
-  void AddSources(int32_t level, int64_t count, int64_t first_bit);
+  // Adds channels of a level, from a bit of the record on, to positions from a byte on, in order.
+  void AddSources(int32_t level, int64_t count, int64_t first_bit, int64_t position);
 };
 
 // One group of a layer. Weights of a block: [part][row of taps][quad][16 outputs, the other 16] for

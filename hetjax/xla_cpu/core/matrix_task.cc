@@ -6,25 +6,14 @@
 #include "rounding.h"
 
 namespace hetjax {
-namespace {
-
-// Shorter pieces leave the instructions waiting for weights; bringing pixels together then costs less.
-constexpr int64_t kShortPiece = 12;
-
-}  // namespace
 
 MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWindow& input,
                        bool packs, Carver* memory)
     : call_(call),
       window_(window),
       input_(input),
-      columns_(window.column_end - window.column_begin) {
+      lines_(window, input, memory) {
   const Layer& layer = call.layer;
-  PlanLines();
-  pixels_ = static_cast<int32_t>(CeilDiv(line_pixels_, CeilDiv(line_pixels_, kPiece)));
-  num_pieces_ = lines_ * CeilDiv(line_pixels_, pixels_);
-  pieces_ = memory->Take<Piece>(num_pieces_);
-  places_ = memory->Take<PixelPlace>(lines_ * line_pixels_);
   int64_t bytes[2] = {0, 0};
   for (const MatrixGroup& group : layer.matrices) {
     bytes[0] = std::max(bytes[0], group.narrow.steps * layer.kernel_height * kStepCodes);
@@ -32,9 +21,9 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
   }
   for (int w = 0; w < 2; ++w) {
     gathered_[w].pixel_bytes = bytes[w];
-    gathered_[w].codes = memory->Take<uint8_t>(gathers_ ? line_pixels_ * bytes[w] : 0);
+    gathered_[w].codes = memory->Take<uint8_t>(lines_.gathers ? lines_.line_pixels * bytes[w] : 0);
   }
-  code_sums_ = memory->Take<int32_t>(bytes[1] > 0 ? lines_ * line_pixels_ : 0);
+  code_sums_ = memory->Take<int32_t>(bytes[1] > 0 ? lines_.all() : 0);
   unpacked_bytes_ = bytes[0] / kStepCodes * kStepBytes;
   unpacked_ = memory->Take<uint8_t>(2 * unpacked_bytes_);
   sums_ = memory->Take<MatrixSums>(4);
@@ -44,68 +33,11 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
   for (int64_t i = 0; i < num_codes_; ++i) {
     const Consumer& consumer = call.arguments.consumers[static_cast<size_t>(i)];
     const Quantizer& quantizer = *consumer.quantizer;
-    uint8_t* codes = 
-        memory->Take<uint8_t>(lines_ * line_pixels_ * quantizer.codes_bytes() + kRowSlack);
+    uint8_t* codes = memory->Take<uint8_t>(lines_.all() * quantizer.codes_bytes() + kRowSlack);
     if (codes_ == nullptr) continue;
     codes_[i] = {&quantizer.channels(),  quantizer.is_signed(), consumer.inv_beta,
                  codes,                  quantizer.codes_bytes(), consumer.records,
                  quantizer.layout().record_bytes};
-  }
-}
-
-void MatrixTask::PlanLines() {
-  const AxisPlan &y = input_.y(), &x = input_.x();
-  const int64_t rows = window_.row_end - window_.row_begin;
-  lines_ = rows;
-  line_pixels_ = columns_;
-  const int64_t apart = rows * CeilDiv(columns_, kPiece), gathered = CeilDiv(rows * columns_, kPiece);
-  // Between the last pixel of a row and the first of the next there are positions that are no
-  // output's. To compute them as well is worth it if that takes fewer pieces.
-  const bool is_even = x.dilation == 1 && y.dilation == 1 && y.stride * x.size() % x.stride == 0;
-  row_step_ = is_even ? y.stride * x.size() / x.stride : 0;
-  const int64_t joined = (rows - 1) * row_step_ + columns_;
-  const int64_t joined_pieces = CeilDiv(joined, kPiece);
-  if (is_even && 12 * joined_pieces <= 11 * apart && 4 * joined_pieces <= 5 * gathered) {
-    lines_ = 1;
-    line_pixels_ = joined;
-    return;
-  }
-  row_step_ = columns_;
-  const int64_t each = CeilDiv(columns_, CeilDiv(columns_, kPiece));
-  gathers_ = x.dilation > 1 || (each < kShortPiece && rows > 1);
-  if (!gathers_) return;
-  lines_ = 1;
-  line_pixels_ = rows * columns_;
-}
-
-void MatrixTask::SetPieces() {
-  Piece* piece = pieces_;
-  for (int64_t line = 0; line < lines_; ++line) {
-    for (int64_t x = 0; x < line_pixels_; x += pixels_, ++piece) {
-      // The last piece of a line begins early enough to be a whole one.
-      const int64_t first = std::min(x, line_pixels_ - pixels_);
-      piece->first = line * line_pixels_ + first;
-      piece->begin = static_cast<int32_t>(x - first);
-      piece->position = gathers_ ? 0 : input_.Position(line, first);
-    }
-  }
-}
-
-void MatrixTask::SetPlaces() {
-  PixelPlace* place = places_;
-  for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
-    const int64_t row = (window_.image * call_.height + y) * call_.width;
-    const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
-    const int64_t constants = call_.constants.Of(row_class, 0) - call_.constants.Of(0, 0);
-    const int64_t size = call_.constants.size();
-    const int32_t* const column_class = call_.columns.of.data();
-    for (int64_t x = window_.column_begin; x < window_.column_end; ++x, ++place) {
-      *place = {constants + column_class[x] * size, row + x, true};
-    }
-    for (int64_t x = columns_; x < row_step_ && y + 1 < window_.row_end; ++x, ++place) {
-      *place = place[-1];
-      place->is_output = false;
-    }
   }
 }
 
@@ -118,9 +50,11 @@ void MatrixTask::Gather(int64_t group) {
     const int64_t step_bytes = part.steps * kStepCodes;
     const uint8_t* from = input_.Matrix(group, is_wide);
     const int64_t row_bytes = input_.x().size() * part.channels;
+    const int64_t rows = window_.row_end - window_.row_begin;
+    const int64_t columns = window_.column_end - window_.column_begin;
     uint8_t* to = gathered_[is_wide].codes;
-    for (int64_t y = 0; y < window_.row_end - window_.row_begin; ++y) {
-      for (int64_t x = 0; x < columns_; ++x, to += gathered_[is_wide].pixel_bytes) {
+    for (int64_t y = 0; y < rows; ++y) {
+      for (int64_t x = 0; x < columns; ++x, to += gathered_[is_wide].pixel_bytes) {
         const uint8_t* pixel = from + input_.Position(y, x) * part.channels;
         for (int64_t r = 0; r < layer.kernel_height; ++r) {
           for (int64_t s = 0; s < step_bytes; s += kStepCodes) {
@@ -136,21 +70,22 @@ void MatrixTask::Gather(int64_t group) {
 void MatrixTask::SumCodes(int64_t group) {
   const MatrixPart& part = call_.layer.matrices[static_cast<size_t>(group)].wide;
   MatrixOperand operand = Operand(part, true);
-  for (int64_t line = 0; line < lines_; ++line) {
-    operand.first[0] = gathers_ ? gathered_[1].codes
-                                : input_.Matrix(group, true) + input_.Position(line, 0) * part.channels;
-    call_.kernels.matrix->sum(operand, line_pixels_, code_sums_ + line * line_pixels_);
+  const uint8_t* codes = lines_.gathers ? gathered_[1].codes : input_.Matrix(group, true);
+  for (int64_t line = 0; line < lines_.lines; ++line) {
+    operand.first[0] =
+        codes + (lines_.gathers ? 0 : input_.Position(line, 0) * part.channels);
+    call_.kernels.matrix->sum(operand, lines_.line_pixels, code_sums_ + line * lines_.line_pixels);
   }
 }
 
 // What blocks of a group share.
 void MatrixTask::SetGroup(int64_t group) {
   const bool has_sums = call_.layer.matrices[static_cast<size_t>(group)].wide.channels > 0;
-  if (group == group_ || !(gathers_ || has_sums)) return;
+  if (group == group_ || !(lines_.gathers || has_sums)) return;
   group_ = group;
   // The tiles before still read theirs.
   Finish();
-  if (gathers_) Gather(group);
+  if (lines_.gathers) Gather(group);
   if (has_sums) SumCodes(group);
 }
 
@@ -167,9 +102,9 @@ MatrixOperand MatrixTask::Operand(const MatrixPart& part, bool is_wide) const {
   operand.runs = call_.layer.kernel_height;
   operand.steps = part.steps;
   operand.codes = call_.layer.kernel_width * part.channels;
-  operand.run_bytes = gathers_ ? part.steps * kStepCodes : input_.x().size() * part.channels;
+  operand.run_bytes = lines_.gathers ? part.steps * kStepCodes : input_.x().size() * part.channels;
   operand.pixel_bytes =
-      gathers_ ? gathered_[is_wide].pixel_bytes : input_.x().stride * part.channels;
+      lines_.gathers ? gathered_[is_wide].pixel_bytes : input_.x().stride * part.channels;
   return operand;
 }
 
@@ -198,15 +133,15 @@ void MatrixTask::SetBlock(int64_t block, bool is_last, Block* to) {
   const int64_t group = block / layer.blocks_per_group, within = block % layer.blocks_per_group;
   MatrixTile& tile = to->tile;
   tile = {};
-  tile.pixels = pixels_;
+  tile.pixels = lines_.pixels;
   tile.lanes = static_cast<int32_t>(
       std::min(kMatrixBlock, layer.outputs_per_group - within * kMatrixBlock));
   tile.narrow = Operand(matrix.narrow, false);
   tile.wide = Operand(matrix.wide, true);
   tile.narrow.weights = unpacked_ + block % 2 * unpacked_bytes_;
   tile.wide.weights = Weights(block) + matrix.wide.weights;
-  to->narrow = gathers_ ? gathered_[0].codes : input_.Matrix(group, false);
-  to->wide = gathers_ ? gathered_[1].codes : input_.Matrix(group, true);
+  to->narrow = lines_.gathers ? gathered_[0].codes : input_.Matrix(group, false);
+  to->wide = lines_.gathers ? gathered_[1].codes : input_.Matrix(group, true);
   if (matrix.top != 0) tile.narrow_factor = Factor(layer, matrix.top, a.is_signed);
   tile.wide_factor = a.is_signed ? 2 : 1;
   tile.code_sums = code_sums_;
@@ -233,13 +168,13 @@ void MatrixTask::SetBlock(int64_t block, bool is_last, Block* to) {
 
 void MatrixTask::SetPiece(const Block& block, const MatrixGroup& group, int64_t number, int side,
                           MatrixTile* tile) const {
-  const Piece& piece = pieces_[number];
+  const MatrixLines::Piece& piece = lines_.pieces[number];
   tile->begin[side] = piece.begin;
-  tile->places[side] = places_ + piece.first;
+  tile->places[side] = lines_.places + piece.first;
   tile->pixel[side] = piece.first;
-  const int64_t narrow = gathers_ ? piece.first * gathered_[0].pixel_bytes
+  const int64_t narrow = lines_.gathers ? piece.first * gathered_[0].pixel_bytes
                                   : piece.position * group.narrow.channels;
-  const int64_t wide = gathers_ ? piece.first * gathered_[1].pixel_bytes
+  const int64_t wide = lines_.gathers ? piece.first * gathered_[1].pixel_bytes
                                 : piece.position * group.wide.channels;
   tile->narrow.first[side] = block.narrow + narrow;
   tile->wide.first[side] = block.wide + wide;
@@ -250,12 +185,11 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   const auto steps = [this](int64_t block) {
     return GroupOf(block).narrow.steps * call_.layer.kernel_height;
   };
-  SetPieces();
-  SetPlaces();
-  kernels.begin(pixels_);
+  lines_.Set(call_, window_, input_);
+  kernels.begin(lines_.pixels);
   PackedMatrix packed = Packed(begin);
   kernels.run(nullptr, {nullptr, nullptr, &packed, steps(begin)});
-  const int64_t tiles = CeilDiv(num_pieces_, kPieces);
+  const int64_t tiles = CeilDiv(lines_.num_pieces, kPieces);
   // While a tile is computed the one before is finished, the codes of the one before that are packed,
   // and some of the next block's weights are unpacked. (Codes are packed that late since they cannot
   // be read together soon after they were written apart.)
@@ -272,7 +206,7 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
       if (k < 3) tile = block.tile;
       tile.narrow_sums = sums_ + 2 * (number % 2);
       tile.wide_sums = tile.narrow_sums + 1;
-      tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, num_pieces_ - kPieces * k));
+      tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, lines_.num_pieces - kPieces * k));
       for (int side = 0; side < tile.pieces; ++side) {
         SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
       }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "matrix_lines.h"
 #include "rounding.h"
 #include "scratch.h"
 #include "task.h"
@@ -20,12 +21,6 @@ class MatrixTask {
   void Run(int64_t begin, int64_t end);
 
  private:
-  // `pixels_` consecutive ones of a line.
-  struct Piece {
-    int64_t first;     // among the pixels of all lines
-    int32_t begin;     // those before this one belong to the piece before
-    int64_t position;  // of the first pixel, if pixels are where they were expanded
-  };
   struct Gathered {
     uint8_t* codes;
     int64_t pixel_bytes;
@@ -39,9 +34,6 @@ class MatrixTask {
     const uint8_t* wide;
   };
 
-  void PlanLines();
-  void SetPieces();
-  void SetPlaces();
   void Gather(int64_t group);
   void SumCodes(int64_t group);
   void SetGroup(int64_t group);
@@ -59,16 +51,7 @@ class MatrixTask {
   const Call& call_;
   const Window window_;
   const ExpandedWindow& input_;
-  const int64_t columns_;
-  // Lines of pixels equally far apart: the window's rows, or all pixels in one line - brought together,
-  // since they lie apart in too many places, or with what lies between two rows, row_step_ pixels
-  // from a row to the next.
-  bool gathers_ = false;
-  int64_t lines_, line_pixels_, row_step_;
-  int32_t pixels_;     // of a piece
-  int64_t num_pieces_;
-  Piece* pieces_;
-  PixelPlace* places_;  // [pixels of all lines]
+  MatrixLines lines_;
   Gathered gathered_[2];
   int64_t unpacked_bytes_ = 0;
   uint8_t* unpacked_;      // the weights of two blocks
@@ -76,8 +59,8 @@ class MatrixTask {
   Block* blocks_;          // two
   int64_t num_codes_;
   MatrixCodes* codes_;     // of every consumer, if the task packs
-  int64_t group_ = -1;  // whose codes are gathered and summed
-  int32_t* code_sums_;  // [pixels of all lines]
+  int64_t group_ = -1;     // whose codes are gathered and summed
+  int32_t* code_sums_;     // of every pixel's wide codes
   const MatrixTile* computed_ = nullptr;  // the last tile, which is to be finished, and
   const MatrixTile* finished_ = nullptr;  // the one before it, whose codes are to be packed
 };
