@@ -72,7 +72,7 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
 // Waking a thread costs more than a small layer. Finishing and packing an output takes about as
 // long as this many products.
 constexpr int64_t kProductsPerOutput = 256;
-constexpr int64_t kProductsWorthSharing = 4 << 20;
+constexpr int64_t kProductsWorthSharing = 4 << 20, kMatrixProductsWorthSharing = 32 << 20;
 constexpr int64_t kPixelsPerPacking = 32;
 
 // What the tasks of a call share.
@@ -101,7 +101,8 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   const int64_t products =
       pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
   Executor calling_thread;
-  Executor& workers = products < kProductsWorthSharing ? calling_thread : executor;
+  const int64_t worth = layer.is_matrix() ? kMatrixProductsWorthSharing : kProductsWorthSharing;
+  Executor& workers = products < worth ? calling_thread : executor;
   const Schedule schedule =
       PlanTasks(layer, geometry, FullTile(kernels, layer.lanes(0)), workers.threads());
   const TapClasses rows(geometry, 0, layer.kernel_height);

@@ -113,7 +113,9 @@ namespace {
 constexpr int64_t kWindowBytes = 192 << 10;
 // The same where matrices are multiplied, whose caches are larger: see MatrixTask.
 constexpr int64_t kMatrixWindowBytes = 768 << 10;
-constexpr int64_t kTasksPerThread = 4;
+// Several windows a thread even out what other programs take of it; but every window of a matrix layer
+// unpacks all weights.
+constexpr int64_t kTasksPerThread = 4, kMatrixTasksPerThread = 1;
 
 int64_t WindowBytes(const Layer& layer, const Geometry& geometry, int64_t rows, int64_t columns) {
   const AxisPlan y(geometry, 0, layer.kernel_height, 0, rows);
@@ -136,7 +138,8 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
   while (rows > 1 && WindowBytes(layer, geometry, rows, columns) > most) {
     rows = CeilDiv(rows, 2);
   }
-  const int64_t wanted = threads == 1 ? 1 : kTasksPerThread * threads;
+  const int64_t tasks = layer.is_matrix() ? kMatrixTasksPerThread : kTasksPerThread;
+  const int64_t wanted = threads == 1 ? 1 : tasks * threads;
   const auto windows = [&] {
     return geometry.batch * CeilDiv(height, rows) * CeilDiv(width, columns);
   };
