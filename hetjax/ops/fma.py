@@ -1,4 +1,4 @@
-"""The epilogue's fused multiply-add, exactly rounded whatever the compiler does.
+"""The epilogue's fused multiply-add, exactly rounded however XLA compiles it.
 
 XLA has no such operation. Whether a product and a sum in float32 become one depends on how the loop
 around them was compiled; in float64 the product is exact, so nothing depends on that.
@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 
+@jax.custom_jvp
 def fma(
   x: Float[Array, "*b n"] | Int[Array, "*b n"],
   scale: Float[Array, " n"],
@@ -20,7 +21,8 @@ def fma(
   """`float32(x) * scale + bias` with one rounding, to nearest and to even.
 
   The sum is rounded to odd in float64 and then to float32, which equals one rounding (Boldo and
-  Melquiond, 2008). Not differentiable: the bits of the sum are read.
+  Melquiond, 2008). XLA may flush subnormal operands and results to zero. Differentiating this is
+  an error: the bits of the sum are read.
 
   Args:
     x: Accumulators; those of 32-bit integers are rounded to float32 first.
@@ -40,3 +42,9 @@ def fma(
     bits = jnp.where(is_inexact & ((bits & 1) == 0), bits + step, bits)
     odd = lax.bitcast_convert_type(bits, jnp.float64)
     return lax.convert_element_type(odd, jnp.float32)
+
+
+@fma.defjvp
+def _refuse(primals, tangents):
+  del primals, tangents
+  raise TypeError("fma has no derivative: differentiate the product and the sum instead")

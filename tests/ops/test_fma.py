@@ -62,6 +62,11 @@ def test_what_is_not_finite_passes():
   assert np.isinf(fma(huge, jnp.full(1, 3e38), jnp.zeros(1)))[0, 0]
 
 
+def test_a_derivative_is_refused():
+  with pytest.raises(TypeError, match="no derivative"):
+    jax.grad(lambda s: fma(jnp.ones((1, 1)), s, jnp.ones(1)).sum())(jnp.ones(1))
+
+
 def test_a_symbolic_batch_and_vmap():
   x, scale, bias = np.int32([[5, 7], [9, -3]]), np.float32([0.1, 0.3]), np.float32([0.7, 0.2])
   want = expected(x, scale, bias)

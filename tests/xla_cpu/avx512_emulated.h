@@ -90,26 +90,11 @@ simde__m512i Round(simde__m512 x) {
   return Truncate(simde__m512_from_private(from));
 }
 
-inline simde__m512i WidenToInts(__m128i x) {
-  const simde__m128i_private from = simde__m128i_to_private(x);
-  simde__m512i_private to;
-  for (int i = 0; i < 16; ++i) to.u32[i] = from.u8[i];
-  return simde__m512i_from_private(to);
-}
-
 inline __m256i LowBytesOfHalves(simde__m512i x) {
   const simde__m512i_private from = simde__m512i_to_private(x);
   simde__m256i_private to;
   for (int i = 0; i < 32; ++i) to.u8[i] = static_cast<uint8_t>(from.u16[i]);
   return simde__m256i_from_private(to);
-}
-
-inline simde__m512i MaskzOnes(simde__mmask64 mask, char value) {
-  simde__m512i_private to = {};
-  for (int i = 0; i < 64; ++i) {
-    if (mask >> i & 1) to.i8[i] = static_cast<int8_t>(value);
-  }
-  return simde__m512i_from_private(to);
 }
 
 inline int32_t SumInts(simde__m512i x) {
@@ -141,7 +126,6 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define __m512 simde__m512
 #define __m512i simde__m512i
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
-#define _mm256_mask_storeu_epi8 emulated::MaskStore<1>
 #define _mm512_abs_ps simde_mm512_abs_ps
 #define _mm512_add_epi16 simde_mm512_add_epi16
 #define _mm512_add_epi32 simde_mm512_add_epi32
@@ -151,7 +135,6 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_avg_epu16 simde_mm512_avg_epu16
 #define _mm512_broadcast_i32x4 simde_mm512_broadcast_i32x4
 #define _mm512_broadcast_i64x4 simde_mm512_broadcast_i64x4
-#define _mm512_castsi512_si128 simde_mm512_castsi512_si128
 #define _mm512_castsi512_si256 simde_mm512_castsi512_si256
 #define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvt_roundps_epi32(x, mode) emulated::Round<(mode)>(x)
@@ -160,7 +143,6 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_cvtepi32_ps emulated::ToFloats
 #define _mm512_cvtepu16_epi32 emulated::WidenWords
 #define _mm512_cvtepu8_epi16 emulated::WidenBytes
-#define _mm512_cvtepu8_epi32 emulated::WidenToInts
 #define _mm512_cvttps_epi32 emulated::Truncate
 #define _mm512_dpbusd_epi32 simde_mm512_dpbusd_epi32
 #define _mm512_dpwssd_epi32 simde_mm512_dpwssd_epi32
@@ -179,9 +161,7 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_maskz_loadu_ps emulated::MaskzLoadFloats
 #define _mm512_maskz_mov_ps simde_mm512_maskz_mov_ps
 #define _mm512_maskz_permutexvar_epi8 simde_mm512_maskz_permutexvar_epi8
-#define _mm512_maskz_set1_epi8 emulated::MaskzOnes
 #define _mm512_max_ps simde_mm512_max_ps
-#define _mm512_min_epi32 simde_mm512_min_epi32
 #define _mm512_min_ps simde_mm512_min_ps
 #define _mm512_mul_ps simde_mm512_mul_ps
 #define _mm512_mullo_epi32 simde_mm512_mullo_epi32
@@ -192,14 +172,11 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_permutexvar_epi8 simde_mm512_permutexvar_epi8
 #define _mm512_popcnt_epi32 simde_mm512_popcnt_epi32
 #define _mm512_reduce_add_epi32 emulated::SumInts
-#define _mm512_set1_epi16 simde_mm512_set1_epi16
 #define _mm512_set1_epi32 simde_mm512_set1_epi32
-#define _mm512_set1_epi64 simde_mm512_set1_epi64
 #define _mm512_set1_epi8 simde_mm512_set1_epi8
 #define _mm512_set1_ps simde_mm512_set1_ps
 #define _mm512_set_epi32 simde_mm512_set_epi32
 #define _mm512_setr_epi64 simde_mm512_setr_epi64
-#define _mm512_setzero_ps simde_mm512_setzero_ps
 #define _mm512_setzero_si512 simde_mm512_setzero_si512
 #define _mm512_shuffle_epi8 simde_mm512_shuffle_epi8
 #define _mm512_shuffle_i64x2 simde_mm512_shuffle_i64x2

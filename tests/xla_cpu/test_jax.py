@@ -19,7 +19,7 @@ from hetjax.xla_cpu import call, library
 from tests.xla_cpu.cases import PALETTES, Case, random_case, random_codes
 
 
-def layer(rng, *, channels=40, outputs=70, image=(2, 9, 11), levels=(1, 2, 4), signed=True):
+def layer(rng, *, channels=40, outputs=70, image=(4, 20, 11), levels=(1, 2, 4), signed=True):
   """A 3x3 convolution large enough to be split among threads."""
   bits = rng.choice(levels, channels)
   layout = ChannelLayout(tuple(bits.tolist()), Palette(levels))

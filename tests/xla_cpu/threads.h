@@ -26,6 +26,7 @@ class Threads final : public hetjax::Executor {
  public:
   explicit Threads(int64_t count, int rounding = FE_UPWARD) : count_(count), rounding_(rounding) {}
   int64_t threads() const override { return count_; }
+  int64_t least_products(int64_t) const override { return 0; }
   void Run(int64_t count, const std::function<void(int64_t)>& task) override {
     std::atomic<int64_t> next{0};
     std::vector<std::thread> threads;

@@ -102,7 +102,7 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
       pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
   Executor calling_thread;
   const int64_t worth = layer.is_matrix() ? kMatrixProductsWorthSharing : kProductsWorthSharing;
-  Executor& workers = products < worth ? calling_thread : executor;
+  Executor& workers = products < executor.least_products(worth) ? calling_thread : executor;
   const Schedule schedule =
       PlanTasks(layer, geometry, FullTile(kernels, layer.lanes(0)), workers.threads());
   const TapClasses rows(geometry, 0, layer.kernel_height);

@@ -13,6 +13,8 @@ class Executor {
   virtual ~Executor() = default;
   // Threads that may work at the same time, the caller included.
   virtual int64_t threads() const { return 1; }
+  // Products of a convolution below which it is not shared out, given how many are worth it.
+  virtual int64_t least_products(int64_t worth) const { return worth; }
   // Calls task(0) .. task(count - 1) in any order, each once, and returns when all have returned.
   virtual void Run(int64_t count, const std::function<void(int64_t)>& task) {
     for (int64_t i = 0; i < count; ++i) task(i);

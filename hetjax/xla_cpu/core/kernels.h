@@ -55,7 +55,7 @@ using MatrixSums = int32_t[kPieces][kPiece][kMatrixBlock];
 struct MatrixOperand {
   int64_t runs = 0;          // rows of taps, of
   int64_t steps;             // steps each; 0 runs where there are no channels
-  int64_t codes;             // of a row that count: wide weights may not be zero beyond
+  int64_t codes;             // of a row that count; what follows meets weights of zero
   int64_t run_bytes;         // from one row of taps to the next
   int64_t pixel_bytes;       // from one pixel to the next
   const uint8_t* first[kPieces];  // pixel's codes
@@ -130,8 +130,7 @@ struct MatrixKernels {
   // Come before and after all tiles of so many pixels, in the thread that runs them.
   void (*begin)(int32_t pixels);
   void (*end)();
-  // Records of pixels to a part's codes of as many positions, a byte each; a little may be written
-  // behind the last one.
+  // Records of pixels to a part's codes of as many positions, a byte each.
   void (*expand)(const CodeSource* sources, int64_t num_sources, const uint8_t* records,
                  int64_t record_bytes, int64_t pixels, uint8_t* positions, int64_t position_bytes);
   // Sums of the codes of so many pixels from the operand's first one on.

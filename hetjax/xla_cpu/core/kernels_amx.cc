@@ -67,14 +67,20 @@ void PackPixels(const MatrixTile& t, int side, int32_t begin, int32_t end) {
 
 using FinishFunction = void (*)(const MatrixTile&, int side, int32_t begin, int32_t end);
 
+template <bool kPlainSums, bool kWide>
+FinishFunction PlainFinisher(const MatrixTile& t) {
+  if (t.out == nullptr) {
+    return t.residual == nullptr ? FinishPlainPixels<false, false, kPlainSums, kWide>
+                                 : FinishPlainPixels<true, false, kPlainSums, kWide>;
+  }
+  return t.residual == nullptr ? FinishPlainPixels<false, true, kPlainSums, kWide>
+                               : FinishPlainPixels<true, true, kPlainSums, kWide>;
+}
+
 template <bool kWide>
 FinishFunction FinisherOf(const MatrixTile& t) {
-  const bool has_residual = t.residual != nullptr;
   if (!IsPlain(t)) return t.lanes < kMatrixBlock ? FinishPixels<kWide, true> : FinishPixels<kWide, false>;
-  if (HasPlainSums(t)) {
-    return has_residual ? FinishPlainPixels<true, true, false> : FinishPlainPixels<false, true, false>;
-  }
-  return has_residual ? FinishPlainPixels<true, false, kWide> : FinishPlainPixels<false, false, kWide>;
+  return HasPlainSums(t) ? PlainFinisher<true, false>(t) : PlainFinisher<false, kWide>(t);
 }
 
 FinishFunction Finisher(const MatrixTile& t) {

@@ -24,8 +24,8 @@ MatrixLines::MatrixLines(const Window& window, const ExpandedWindow& input, Carv
 void MatrixLines::Plan(const AxisPlan& y, const AxisPlan& x) {
   const int64_t each = CeilDiv(columns_, CeilDiv(columns_, kPiece));
   const int64_t apart = rows_ * CeilDiv(columns_, kPiece);
-  const bool can_join =
-      x.dilation == 1 && y.dilation == 1 && y.stride * x.size() % x.stride == 0;
+  const bool can_join = rows_ > 1 && x.dilation == 1 && y.dilation == 1 &&
+                        y.stride * x.size() % x.stride == 0;
   row_step_ = can_join ? y.stride * x.size() / x.stride : columns_;
   const int64_t joined = (rows_ - 1) * row_step_ + columns_;
   // Joined pixels are read where they are, which is worth some more pieces than gathered ones take,

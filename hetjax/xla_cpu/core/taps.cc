@@ -113,9 +113,8 @@ namespace {
 constexpr int64_t kWindowBytes = 192 << 10;
 // The same where matrices are multiplied, whose caches are larger: see MatrixTask.
 constexpr int64_t kMatrixWindowBytes = 768 << 10;
-// Several windows a thread even out what other programs take of it; but every window of a matrix layer
-// unpacks all weights.
-constexpr int64_t kTasksPerThread = 4, kMatrixTasksPerThread = 1;
+// Several windows a thread even out what other programs take of it.
+constexpr int64_t kTasksPerThread = 4;
 
 int64_t WindowBytes(const Layer& layer, const Geometry& geometry, int64_t rows, int64_t columns) {
   const AxisPlan y(geometry, 0, layer.kernel_height, 0, rows);
@@ -138,16 +137,30 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
   while (rows > 1 && WindowBytes(layer, geometry, rows, columns) > most) {
     rows = CeilDiv(rows, 2);
   }
-  const int64_t tasks = layer.is_matrix() ? kMatrixTasksPerThread : kTasksPerThread;
-  const int64_t wanted = threads == 1 ? 1 : tasks * threads;
   const auto windows = [&] {
     return geometry.batch * CeilDiv(height, rows) * CeilDiv(width, columns);
   };
+  // Every window of a matrix layer unpacks all weights: no more of them than share the work evenly.
+  const int64_t wanted = threads == 1        ? 1
+                         : layer.is_matrix() ? RoundUp(std::max<int64_t>(windows(), 1), threads)
+                                             : kTasksPerThread * threads;
   // Enough pixels for every thread: smaller windows; otherwise the blocks are shared out too.
   const int64_t pixels_each = std::max<int64_t>(geometry.batch * height * width / wanted, 1);
   const int64_t least = blocks == 1 ? 2 * tile : 8 * tile;
-  while (windows() < wanted && rows > 1 && pixels_each >= least) rows = CeilDiv(rows, 2);
-  while (windows() < wanted && columns > 2 * least && pixels_each >= least) {
+  if (layer.is_matrix() && pixels_each >= least) {
+    if (windows() < wanted) {
+      const int64_t strips = geometry.batch * CeilDiv(width, columns);
+      rows = std::min(rows, CeilDiv(height, CeilDiv(wanted, strips)));
+    }
+    if (windows() < wanted && columns > 2 * least) {
+      const int64_t strips = geometry.batch * CeilDiv(height, rows);
+      columns = std::min(columns, RoundUp(CeilDiv(width, CeilDiv(wanted, strips)), tile));
+    }
+  }
+  while (!layer.is_matrix() && windows() < wanted && rows > 1 && pixels_each >= least) {
+    rows = CeilDiv(rows, 2);
+  }
+  while (!layer.is_matrix() && windows() < wanted && columns > 2 * least && pixels_each >= least) {
     columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
   }
   // Many threads: single tiles of pixels rather than threads without work.
@@ -156,7 +169,10 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
     columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
   }
   Schedule schedule;
-  schedule.ranges = std::min(blocks, CeilDiv(wanted, std::max<int64_t>(windows(), 1)));
+  const int64_t shares = std::max<int64_t>(windows(), 1);
+  // Blocks that are shared out cost a pass over values: a little unevenness costs less.
+  schedule.ranges = std::min(
+      blocks, layer.is_matrix() ? std::max<int64_t>(wanted / shares, 1) : CeilDiv(wanted, shares));
   schedule.blocks_each = CeilDiv(blocks, schedule.ranges);
   schedule.ranges = CeilDiv(blocks, schedule.blocks_each);
   for (int64_t image = 0; image < geometry.batch; ++image) {

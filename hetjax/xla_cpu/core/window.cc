@@ -82,16 +82,19 @@ int64_t ExpandedWindow::SetRuns() {
     if (right < x_.size()) *run++ = {right, x_.size() - right, -1};
     return run - runs_;
   }
-  Run* run = runs_ - 1;
+  int64_t num_runs = 0;
+  const auto continues = [&](bool is_inside, int64_t column) {
+    if (num_runs == 0) return false;
+    const Run& run = runs_[num_runs - 1];
+    return is_inside ? run.column >= 0 && run.column + run.count == column : run.column < 0;
+  };
   for (int64_t px = 0; px < x_.size(); ++px) {
     const int64_t column = x_.Coordinate(px);
     const bool is_inside = column >= 0 && column < geometry_.width;
-    const bool continues = px > 0 && (is_inside ? run->column >= 0 && run->column + run->count == column
-                                                : run->column < 0);
-    if (!continues) *++run = {px, 0, is_inside ? column : -1};
-    ++run->count;
+    if (!continues(is_inside, column)) runs_[num_runs++] = {px, 0, is_inside ? column : -1};
+    ++runs_[num_runs - 1].count;
   }
-  return run + 1 - runs_;
+  return num_runs;
 }
 
 void ExpandedWindow::FillValues(const Kernels& kernels, const float* values, int64_t pixels,
