@@ -19,8 +19,8 @@ from hetjax.xla_cpu import call, library
 from tests.xla_cpu.cases import PALETTES, Case, random_case, random_codes
 
 
-def layer(rng, *, channels=40, outputs=70, image=(4, 20, 11), levels=(1, 2, 4), signed=True):
-  """A 3x3 convolution large enough to be split among threads."""
+def layer(rng, *, channels=40, outputs=70, image=(2, 9, 11), levels=(1, 2, 4), signed=True):
+  """A 3x3 convolution."""
   bits = rng.choice(levels, channels)
   layout = ChannelLayout(tuple(bits.tolist()), Palette(levels))
   return Case(
@@ -40,6 +40,15 @@ def conv(*args, **kwargs):
 @pytest.fixture
 def case():
   return layer(np.random.default_rng(0))
+
+
+@pytest.fixture
+def shared_case():
+  """Large enough to be split among threads, whatever the instructions."""
+  case = layer(np.random.default_rng(0), image=(4, 20, 11))
+  positions = 4 * 20 * 11
+  assert positions * 70 * (9 * 40 + 256) > 32 << 20
+  return case
 
 
 def test_random_layers_jitted():
@@ -111,7 +120,8 @@ def test_subnormals_under_xla(case):
   np.testing.assert_array_equal(got, pack_activations(codes.astype(np.uint8), case.layout))
 
 
-def test_threads_share_the_pool(case):
+def test_threads_share_the_pool(shared_case):
+  case = shared_case
   weights = call.relayout(case.weights)
   run = jax.jit(lambda a, w: conv(a, w, None, None, **case.geometry))
   expected = case.expected()
@@ -121,8 +131,9 @@ def test_threads_share_the_pool(case):
       np.testing.assert_array_equal(got, expected)
 
 
-def test_independent_calls_in_one_computation(case):
+def test_independent_calls_in_one_computation(shared_case):
   """Several handlers at once, each splitting its work on the pool it runs on."""
+  case = shared_case
   weights = call.relayout(case.weights)
 
   @jax.jit

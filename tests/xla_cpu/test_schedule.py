@@ -51,5 +51,7 @@ def test_tasks_hold_all_the_work_and_share_it_out(name, threads, isa):
   size, channels, outputs, kernel = LAYERS[name]
   work = tasks(size, channels, outputs, kernel, threads)
   assert sum(work) == size * size * outputs
-  least = {1: 1.0, 2: 0.9, 3: 0.85, 6: 0.75, 8: 0.75, 12: 0.5, 64: 0.5}[threads]
+  least = {1: 1.0, 2: 0.9, 3: 0.65, 6: 0.65, 8: 0.75, 12: 0.5, 64: 0.5}[threads]
+  if isa == "amx" and size > 14 and threads <= 6:
+    least = 0.9  # few tasks, therefore even ones
   assert efficiency(work, threads) >= least, (len(work), efficiency(work, threads))
