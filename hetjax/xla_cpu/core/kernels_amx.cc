@@ -69,12 +69,8 @@ using FinishFunction = void (*)(const MatrixTile&, int side, int32_t begin, int3
 
 template <bool kPlainSums, bool kWide>
 FinishFunction PlainFinisher(const MatrixTile& t) {
-  if (t.out == nullptr) {
-    return t.residual == nullptr ? FinishPlainPixels<false, false, kPlainSums, kWide>
-                                 : FinishPlainPixels<true, false, kPlainSums, kWide>;
-  }
-  return t.residual == nullptr ? FinishPlainPixels<false, true, kPlainSums, kWide>
-                               : FinishPlainPixels<true, true, kPlainSums, kWide>;
+  return t.residual == nullptr ? FinishPlainPixels<false, kPlainSums, kWide>
+                               : FinishPlainPixels<true, kPlainSums, kWide>;
 }
 
 template <bool kWide>

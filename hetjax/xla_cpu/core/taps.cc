@@ -147,7 +147,9 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
   // Enough pixels for every thread: smaller windows; otherwise the blocks are shared out too.
   const int64_t pixels_each = std::max<int64_t>(geometry.batch * height * width / wanted, 1);
   const int64_t least = blocks == 1 ? 2 * tile : 8 * tile;
-  if (layer.is_matrix() && pixels_each >= least) {
+  if (pixels_each < least) {
+    // The blocks are shared out.
+  } else if (layer.is_matrix()) {
     if (windows() < wanted) {
       const int64_t strips = geometry.batch * CeilDiv(width, columns);
       rows = std::min(rows, CeilDiv(height, CeilDiv(wanted, strips)));
@@ -156,12 +158,11 @@ Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, i
       const int64_t strips = geometry.batch * CeilDiv(height, rows);
       columns = std::min(columns, RoundUp(CeilDiv(width, CeilDiv(wanted, strips)), tile));
     }
-  }
-  while (!layer.is_matrix() && windows() < wanted && rows > 1 && pixels_each >= least) {
-    rows = CeilDiv(rows, 2);
-  }
-  while (!layer.is_matrix() && windows() < wanted && columns > 2 * least && pixels_each >= least) {
-    columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
+  } else {
+    while (windows() < wanted && rows > 1) rows = CeilDiv(rows, 2);
+    while (windows() < wanted && columns > 2 * least) {
+      columns = CeilDiv(CeilDiv(columns, 2), tile) * tile;
+    }
   }
   // Many threads: single tiles of pixels rather than threads without work.
   while (threads > 1 && windows() * blocks < threads && rows > 1) rows = CeilDiv(rows, 2);

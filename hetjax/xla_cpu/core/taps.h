@@ -68,7 +68,8 @@ struct Schedule {
   int64_t ranges;       // tasks a window
 };
 
-// `threads` get a few tasks each, or as few as are even; a window's working memory stays within a second-level cache.
+// `threads` get a few tasks each, or as few as are even; a window's working memory stays within a
+// second-level cache.
 Schedule PlanTasks(const Layer& layer, const Geometry& geometry, int64_t tile, int64_t threads);
 
 }  // namespace hetjax
