@@ -30,6 +30,16 @@ struct Configuration {
   uint8_t rows[16] = {};
 };
 
+// All that was written is in memory. GCC does not know that its instructions for matrices read any, so
+// it may keep values in registers, or never write them.
+HETJAX_INLINE void WriteAll(const void* last) {
+#if defined(__GNUC__) && !defined(__clang__)
+  asm volatile("" : : "r"(last) : "memory");
+#else
+  (void)last;
+#endif
+}
+
 // Sums of both pieces and halves of outputs are matrices 0 to 3, codes 4 and 5, weights 6 and 7.
 void Begin(int32_t pixels) {
   Configuration c;
@@ -37,6 +47,7 @@ void Begin(int32_t pixels) {
     c.row_bytes[i] = 64;
     c.rows[i] = static_cast<uint8_t>(i < 6 ? pixels : 16);
   }
+  WriteAll(&c);
   _tile_loadconfig(&c);
 }
 
@@ -141,6 +152,7 @@ class Worker {
 // After every step it is the worker's turn.
 template <int kCount>
 HETJAX_INLINE void Multiply(const MatrixOperand& x, MatrixSums* sums, Worker* worker) {
+  WriteAll(x.weights);
   _tile_zero(0);
   _tile_zero(1);
   if (kCount == 2) {
