@@ -159,14 +159,20 @@ def conv(
   dtype = jnp.int32 if scale is None else jnp.float32
   outs = [jax.ShapeDtypeStruct((*size, n), dtype)] if keep_values else []
   outs += [jax.ShapeDtypeStruct((*size, r.layout.record_bytes), jnp.uint8) for r in requantize]
-  optional = (scale, bias, inv_beta, residual, *(r.inv_beta for r in requantize))
+  before = [x, weights.codes, weights.corrections]
+  before += [operand for operand in (scale, bias, inv_beta) if operand is not None]
+  after = [] if residual is None else [residual]
   levels = [r.layout.palette.levels for r in requantize]
-  run = jax.ffi.ffi_call("hetjax_conv", outs, vmap_method="sequential")
+  # Values replace the residual, as it is seldom read again; XLA copies it first where it is. Half as
+  # much memory is touched so, which is what such a layer's time goes into.
+  in_place = {len(before): 0} if keep_values and residual is not None else {}
+  run = jax.ffi.ffi_call(
+    "hetjax_conv", outs, vmap_method="sequential", input_output_aliases=in_place
+  )
   return run(
-    x,
-    weights.codes,
-    weights.corrections,
-    *(operand for operand in optional if operand is not None),
+    *before,
+    *after,
+    *(r.inv_beta for r in requantize),
     **_layer_attributes(weights),
     format=xla_cpu.weight_format(),
     strides=np.asarray(strides, np.int32),

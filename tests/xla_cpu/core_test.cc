@@ -262,7 +262,6 @@ void CheckKernels(const Context& at, const Answer& answer, const hetjax::Kernels
     hetjax::ConvArguments with = a;
     with.scale = p.scale.data();
     with.bias = p.bias.data();
-    with.residual = p.residual.empty() ? nullptr : p.residual.data();
     with.activation = p.activation;
     std::vector<std::unique_ptr<hetjax::Quantizer>> quantizers;
     for (const Reader& reader : p.readers) {
@@ -272,9 +271,17 @@ void CheckKernels(const Context& at, const Answer& answer, const hetjax::Kernels
                                static_cast<int64_t>(reader.channels.levels.size())),
           reader.is_signed));
     }
-    for (const bool keeps : {true, false}) {
+    enum class Values { kKept, kInPlace, kDropped };
+    for (const Values kind : {Values::kKept, Values::kInPlace, Values::kDropped}) {
+      const bool keeps = kind != Values::kDropped;
       if (!keeps && p.readers.empty()) continue;
+      if (kind == Values::kInPlace && p.residual.empty()) continue;
       std::vector<float> values(keeps ? static_cast<size_t>(outputs) : 0, NAN);
+      with.residual = p.residual.empty() ? nullptr : p.residual.data();
+      if (kind == Values::kInPlace) {
+        values = p.residual;
+        with.residual = values.data();
+      }
       std::vector<std::vector<uint8_t>> packed;
       for (const auto& expected : answer.packed) packed.emplace_back(expected.size(), 0xff);
       with.consumers.clear();

@@ -152,6 +152,18 @@ inline LayerCase RandomLayer(Random& random, int64_t most_products, int64_t deep
       c.size[axis] = random.Int(11, 15);
     }
   }
+  if (random.OneIn(deep_every)) {
+    // Outputs of some pixels fill a cache.
+    channels = random.Int(1, 70);
+    c.batch = c.groups = 1;
+    c.outputs = random.Int(200, 300);
+    for (int axis = 0; axis < 2; ++axis) {
+      c.size[axis] = random.Int(16, 20);
+      c.stride[axis] = c.dilation[axis] = 1;
+      if (c.kernel[axis] > 3 || random.OneIn(2)) c.kernel[axis] = 1;
+    }
+    most_products = std::numeric_limits<int64_t>::max();
+  }
   if (random.OneIn(8 * deep_every)) {
     // Windows of some columns and two rows, whose pixels lie apart.
     channels = 127;

@@ -91,7 +91,7 @@ typedef struct hetjax_cpu_consumer {
 typedef struct hetjax_cpu_epilogue {
   const float* scale;    /* [outputs] */
   const float* bias;     /* [outputs] */
-  const float* residual; /* as out, or NULL */
+  const float* residual; /* as out, which may be out itself, or NULL */
   int activation;        /* 0 none, 1 ReLU, 2 ReLU6 */
   const hetjax_cpu_consumer* consumers;
   int64_t num_consumers;

@@ -75,7 +75,7 @@ struct MatrixCodes {
   const Channels* channels;
   bool is_signed;
   float inv_beta;
-  uint8_t* codes;        // [pixels of the task, outputs or not][pixel_bytes]
+  uint8_t* codes;        // [slots, of outputs or not][pixel_bytes]
   int64_t pixel_bytes;
   uint8_t* records;      // [pixels of the call][record_bytes]
   int64_t record_bytes;
@@ -92,6 +92,7 @@ struct MatrixTile {
   const PixelPlace* places[kPieces];    // [pixels]
   const int32_t* code_sums;             // of the wide codes of every pixel of the task
   int64_t pixel[kPieces];               // of the first one among the task's
+  int64_t slot[kPieces];                // of the first one among the codes of consumers
   int64_t num_codes;
   const MatrixCodes* codes;             // [num_codes]
   int64_t first;                        // the block's first output

@@ -68,7 +68,7 @@ void PackPixels(const MatrixTile& t, int side, int32_t begin, int32_t end) {
     while (next < end && places[next].pixel == places[next - 1].pixel + 1) ++next;
     for (int64_t k = 0; k < t.num_codes; ++k) {
       const MatrixCodes& c = t.codes[k];
-      Pack512(*c.channels, c.codes + (t.pixel[side] + begin) * c.pixel_bytes, next - begin,
+      Pack512(*c.channels, c.codes + (t.slot[side] + begin) * c.pixel_bytes, next - begin,
               c.pixel_bytes, nullptr, c.records + places[begin].pixel * c.record_bytes,
               c.record_bytes);
     }
@@ -80,8 +80,12 @@ using FinishFunction = void (*)(const MatrixTile&, int side, int32_t begin, int3
 
 template <bool kPlainSums, bool kWide>
 FinishFunction PlainFinisher(const MatrixTile& t) {
-  return t.residual == nullptr ? FinishPlainPixels<false, kPlainSums, kWide>
-                               : FinishPlainPixels<true, kPlainSums, kWide>;
+  if (t.out == nullptr) {
+    return t.residual == nullptr ? FinishPlainPixels<false, false, kPlainSums, kWide>
+                                 : FinishPlainPixels<false, true, kPlainSums, kWide>;
+  }
+  return t.residual == nullptr ? FinishPlainPixels<true, false, kPlainSums, kWide>
+                               : FinishPlainPixels<true, true, kPlainSums, kWide>;
 }
 
 template <bool kWide>

@@ -6,6 +6,12 @@
 #include "rounding.h"
 
 namespace hetjax {
+namespace {
+
+// What a band of tiles reads and writes of outputs, and the unpacked weights that bands may share.
+constexpr int64_t kBandBytes = 64 << 10, kMostBandWeights = 512 << 10;
+
+}  // namespace
 
 MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWindow& input,
                        bool packs, Carver* memory)
@@ -25,20 +31,41 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
   }
   code_sums_ = memory->Take<int32_t>(bytes[1] > 0 ? lines_.all() : 0);
   unpacked_bytes_ = bytes[0] / kStepCodes * kStepBytes;
-  unpacked_ = memory->Take<uint8_t>(2 * unpacked_bytes_);
+  tiles_ = CeilDiv(lines_.num_pieces, kPieces);
+  band_tiles_ = BandTiles(packs);
+  blocks_kept_ = band_tiles_ < tiles_ ? layer.blocks_per_group : 2;
+  unpacked_ = memory->Take<uint8_t>(blocks_kept_ * unpacked_bytes_);
   sums_ = memory->Take<MatrixSums>(4);
-  blocks_ = memory->Take<Block>(2);
+  blocks_ = memory->Take<Block>(blocks_kept_);
   num_codes_ = packs ? static_cast<int64_t>(call.arguments.consumers.size()) : 0;
   codes_ = memory->Take<MatrixCodes>(num_codes_);
+  const int64_t slots =
+      band_tiles_ < tiles_ ? band_tiles_ * kPieces * lines_.pixels : lines_.all();
   for (int64_t i = 0; i < num_codes_; ++i) {
     const Consumer& consumer = call.arguments.consumers[static_cast<size_t>(i)];
     const Quantizer& quantizer = *consumer.quantizer;
-    uint8_t* codes = memory->Take<uint8_t>(lines_.all() * quantizer.codes_bytes() + kRowSlack);
+    uint8_t* codes = memory->Take<uint8_t>(slots * quantizer.codes_bytes() + kRowSlack);
     if (codes_ == nullptr) continue;
     codes_[i] = {&quantizer.channels(),  quantizer.is_signed(), consumer.inv_beta,
                  codes,                  quantizer.codes_bytes(), consumer.records,
                  quantizer.layout().record_bytes};
   }
+}
+
+// Tiles of which all blocks are computed before those of the next ones are: as many as there are unless
+// what is read and written of their outputs, a part of every pixel's by each block, would leave the cache
+// meanwhile.
+int64_t MatrixTask::BandTiles(bool packs) const {
+  const Layer& layer = call_.layer;
+  const ConvArguments& a = call_.arguments;
+  const int64_t consumers = packs ? static_cast<int64_t>(a.consumers.size()) : 0;
+  const int64_t tensors = (a.residual != nullptr) + (a.out != nullptr && a.out != a.residual);
+  const int64_t tile_bytes = kPieces * lines_.pixels * layer.outputs * (4 * tensors + consumers);
+  // Weights are then kept for all of them, and read again for every band.
+  const int64_t weights = layer.blocks_per_group * unpacked_bytes_;
+  if (layer.groups > 1 || layer.blocks_per_group == 1 || weights > kMostBandWeights) return tiles_;
+  // While a band's first tile is finished the last one of the band before is packed.
+  return std::min(tiles_, std::max<int64_t>(2, kBandBytes / tile_bytes));
 }
 
 // Every pixel's rows of taps, one after another in whole steps.
@@ -121,7 +148,7 @@ PackedMatrix MatrixTask::Packed(int64_t block) const {
   packed.num_runs = static_cast<int64_t>(group.narrow.quads.size());
   packed.top = group.top;
   packed.packed = Weights(block) + group.narrow.weights;
-  packed.unpacked = unpacked_ + block % 2 * unpacked_bytes_;
+  packed.unpacked = unpacked_ + block % blocks_kept_ * unpacked_bytes_;
   return packed;
 }
 
@@ -138,7 +165,7 @@ void MatrixTask::SetBlock(int64_t block, bool is_last, Block* to) {
       std::min(kMatrixBlock, layer.outputs_per_group - within * kMatrixBlock));
   tile.narrow = Operand(matrix.narrow, false);
   tile.wide = Operand(matrix.wide, true);
-  tile.narrow.weights = unpacked_ + block % 2 * unpacked_bytes_;
+  tile.narrow.weights = unpacked_ + block % blocks_kept_ * unpacked_bytes_;
   tile.wide.weights = Weights(block) + matrix.wide.weights;
   to->narrow = lines_.gathers ? gathered_[0].codes : input_.Matrix(group, false);
   to->wide = lines_.gathers ? gathered_[1].codes : input_.Matrix(group, true);
@@ -172,6 +199,7 @@ void MatrixTask::SetPiece(const Block& block, const MatrixGroup& group, int64_t 
   tile->begin[side] = piece.begin;
   tile->places[side] = lines_.places + piece.first;
   tile->pixel[side] = piece.first;
+  tile->slot[side] = piece.first - band_;
   const int64_t narrow = lines_.gathers ? piece.first * gathered_[0].pixel_bytes
                                   : piece.position * group.narrow.channels;
   const int64_t wide = lines_.gathers ? piece.first * gathered_[1].pixel_bytes
@@ -189,30 +217,36 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   kernels.begin(lines_.pixels);
   PackedMatrix packed = Packed(begin);
   kernels.run(nullptr, {nullptr, nullptr, &packed, steps(begin)});
-  const int64_t tiles = CeilDiv(lines_.num_pieces, kPieces);
   // While a tile is computed the one before is finished, the codes of the one before that are packed,
   // and some of the next block's weights are unpacked. (Codes are packed that late since they cannot
   // be read together soon after they were written apart.)
   MatrixTile ring[3];
   int64_t number = 0;
-  for (int64_t b = begin; b < end; ++b) {
-    SetGroup(b / call_.layer.blocks_per_group);
-    Block& block = blocks_[b % 2];
-    SetBlock(b, b + 1 == end, &block);
-    const int64_t next = b + 1 < end ? steps(b + 1) : 0;
-    if (next > 0) packed = Packed(b + 1);
-    for (int64_t k = 0; k < tiles; ++k, ++number) {
-      MatrixTile& tile = ring[number % 3];
-      if (k < 3) tile = block.tile;
-      tile.narrow_sums = sums_ + 2 * (number % 2);
-      tile.wide_sums = tile.narrow_sums + 1;
-      tile.pieces = static_cast<int32_t>(std::min<int64_t>(kPieces, lines_.num_pieces - kPieces * k));
-      for (int side = 0; side < tile.pieces; ++side) {
-        SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
+  for (int64_t first = 0; first < tiles_; first += band_tiles_) {
+    const int64_t last = std::min(tiles_, first + band_tiles_);
+    band_ = lines_.pieces[kPieces * first].first;
+    for (int64_t b = begin; b < end; ++b) {
+      SetGroup(b / call_.layer.blocks_per_group);
+      Block& block = blocks_[b % blocks_kept_];
+      if (first == 0) SetBlock(b, b + 1 == end, &block);
+      const int64_t next = first == 0 && b + 1 < end ? steps(b + 1) : 0;
+      if (next > 0) packed = Packed(b + 1);
+      for (int64_t k = first; k < last; ++k, ++number) {
+        MatrixTile& tile = ring[number % 3];
+        if (k < first + 3) tile = block.tile;
+        tile.narrow_sums = sums_ + 2 * (number % 2);
+        tile.wide_sums = tile.narrow_sums + 1;
+        tile.pieces =
+            static_cast<int32_t>(std::min<int64_t>(kPieces, lines_.num_pieces - kPieces * k));
+        for (int side = 0; side < tile.pieces; ++side) {
+          SetPiece(block, GroupOf(b), kPieces * k + side, side, &tile);
+        }
+        // Of the first band.
+        const int64_t unpacks = next * (k + 1) / last - next * k / last;
+        kernels.run(&tile, {finished_, computed_, &packed, unpacks});
+        finished_ = computed_;
+        computed_ = &tile;
       }
-      kernels.run(&tile, {finished_, computed_, &packed, next * (k + 1) / tiles - next * k / tiles});
-      finished_ = computed_;
-      computed_ = &tile;
     }
   }
   Finish();

@@ -34,6 +34,7 @@ class MatrixTask {
     const uint8_t* wide;
   };
 
+  int64_t BandTiles(bool packs) const;
   void Gather(int64_t group);
   void SumCodes(int64_t group);
   void SetGroup(int64_t group);
@@ -53,10 +54,13 @@ class MatrixTask {
   const ExpandedWindow& input_;
   MatrixLines lines_;
   Gathered gathered_[2];
-  int64_t unpacked_bytes_ = 0;
-  uint8_t* unpacked_;      // the weights of two blocks
+  int64_t tiles_, band_tiles_;
+  int64_t band_ = 0;            // the band's first pixel
+  int64_t blocks_kept_;         // whose weights are unpacked: all, if there are several bands
+  int64_t unpacked_bytes_ = 0;  // of a block
+  uint8_t* unpacked_;
   MatrixSums* sums_;       // narrow and wide ones of two tiles
-  Block* blocks_;          // two
+  Block* blocks_;
   int64_t num_codes_;
   MatrixCodes* codes_;     // of every consumer, if the task packs
   int64_t group_ = -1;     // whose codes are gathered and summed
