@@ -80,12 +80,12 @@ using FinishFunction = void (*)(const MatrixTile&, int side, int32_t begin, int3
 
 template <bool kPlainSums, bool kWide>
 FinishFunction PlainFinisher(const MatrixTile& t) {
-  if (t.out == nullptr) {
-    return t.residual == nullptr ? FinishPlainPixels<false, false, kPlainSums, kWide>
-                                 : FinishPlainPixels<false, true, kPlainSums, kWide>;
+  if (t.out == nullptr && t.num_codes == 1) {
+    return t.residual == nullptr ? FinishPlainPixels<true, false, kPlainSums, kWide>
+                                 : FinishPlainPixels<true, true, kPlainSums, kWide>;
   }
-  return t.residual == nullptr ? FinishPlainPixels<true, false, kPlainSums, kWide>
-                               : FinishPlainPixels<true, true, kPlainSums, kWide>;
+  return t.residual == nullptr ? FinishPlainPixels<false, false, kPlainSums, kWide>
+                               : FinishPlainPixels<false, true, kPlainSums, kWide>;
 }
 
 template <bool kWide>

@@ -105,22 +105,17 @@ void MatrixTask::SumCodes(int64_t group) {
   }
 }
 
-// What blocks of a group share.
-void MatrixTask::SetGroup(int64_t group) {
+// Whether blocks of the group share what those of the group before do not.
+bool MatrixTask::IsOtherGroup(int64_t group) const {
   const bool has_sums = call_.layer.matrices[static_cast<size_t>(group)].wide.channels > 0;
-  if (group == group_ || !(lines_.gathers || has_sums)) return;
-  group_ = group;
-  // The tiles before still read theirs.
-  Finish();
-  if (lines_.gathers) Gather(group);
-  if (has_sums) SumCodes(group);
+  return group != group_ && (lines_.gathers || has_sums);
 }
 
-void MatrixTask::Finish() {
-  const MatrixKernels& kernels = *call_.kernels.matrix;
-  kernels.run(nullptr, {finished_, computed_, nullptr, 0});
-  kernels.run(nullptr, {computed_, nullptr, nullptr, 0});
-  computed_ = finished_ = nullptr;
+// What blocks of a group share. No tile is under way that still reads another's.
+void MatrixTask::SetGroup(int64_t group) {
+  group_ = group;
+  if (lines_.gathers) Gather(group);
+  if (call_.layer.matrices[static_cast<size_t>(group)].wide.channels > 0) SumCodes(group);
 }
 
 MatrixOperand MatrixTask::Operand(const MatrixPart& part, bool is_wide) const {
@@ -221,12 +216,22 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
   // and some of the next block's weights are unpacked. (Codes are packed that late since they cannot
   // be read together soon after they were written apart.)
   MatrixTile ring[3];
+  const MatrixTile *computed = nullptr, *finished = nullptr;
+  const auto finish = [&] {
+    kernels.run(nullptr, {finished, computed, nullptr, 0});
+    kernels.run(nullptr, {computed, nullptr, nullptr, 0});
+    computed = finished = nullptr;
+  };
   int64_t number = 0;
   for (int64_t first = 0; first < tiles_; first += band_tiles_) {
     const int64_t last = std::min(tiles_, first + band_tiles_);
     band_ = lines_.pieces[kPieces * first].first;
     for (int64_t b = begin; b < end; ++b) {
-      SetGroup(b / call_.layer.blocks_per_group);
+      const int64_t group = b / call_.layer.blocks_per_group;
+      if (IsOtherGroup(group)) {
+        finish();
+        SetGroup(group);
+      }
       Block& block = blocks_[b % blocks_kept_];
       if (first == 0) SetBlock(b, b + 1 == end, &block);
       const int64_t next = first == 0 && b + 1 < end ? steps(b + 1) : 0;
@@ -243,13 +248,13 @@ void MatrixTask::Run(int64_t begin, int64_t end) {
         }
         // Of the first band.
         const int64_t unpacks = next * (k + 1) / last - next * k / last;
-        kernels.run(&tile, {finished_, computed_, &packed, unpacks});
-        finished_ = computed_;
-        computed_ = &tile;
+        kernels.run(&tile, {finished, computed, &packed, unpacks});
+        finished = computed;
+        computed = &tile;
       }
     }
   }
-  Finish();
+  finish();
   kernels.end();
 }
 

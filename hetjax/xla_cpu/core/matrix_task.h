@@ -37,8 +37,8 @@ class MatrixTask {
   int64_t BandTiles(bool packs) const;
   void Gather(int64_t group);
   void SumCodes(int64_t group);
+  bool IsOtherGroup(int64_t group) const;
   void SetGroup(int64_t group);
-  void Finish();
   const MatrixGroup& GroupOf(int64_t block) const {
     return call_.layer.matrices[static_cast<size_t>(block / call_.layer.blocks_per_group)];
   }
@@ -65,8 +65,6 @@ class MatrixTask {
   MatrixCodes* codes_;     // of every consumer, if the task packs
   int64_t group_ = -1;     // whose codes are gathered and summed
   int32_t* code_sums_;     // of every pixel's wide codes
-  const MatrixTile* computed_ = nullptr;  // the last tile, which is to be finished, and
-  const MatrixTile* finished_ = nullptr;  // the one before it, whose codes are to be packed
 };
 
 }  // namespace hetjax
