@@ -16,7 +16,7 @@ from hetjax.ops import dispatch
 from hetjax.pack import Artifact
 from hetjax.runtime.fuse import fuse
 from hetjax.runtime.graph import Graph, trace
-from hetjax.runtime.pooling import split_pooling
+from hetjax.runtime.pooling import replace_pooling
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,31 +63,43 @@ class Network:
     return self._programs[key]
 
   def _fused(self, x: jax.ShapeDtypeStruct) -> Program:
+    implementation = dispatch.resolve(self.implementation)
     graph, tree = trace(self.apply, self.variables, x)
-    return Program(split_pooling(fuse(graph)), tree)
+    return Program(replace_pooling(fuse(graph), implementation), tree)
+
+
+LARGEST_EMBEDDED = 64 << 10  # bytes of an array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-  """A graph that runs: jitted, its arrays handed in as arguments so that none is copied."""
+  """A graph that runs: jitted, large arrays handed in as arguments so that none is copied.
+
+  Every argument costs a call about a microsecond, so small arrays are part of the program.
+  """
 
   graph: Graph
   tree: Any
 
   def __call__(self, x: Array) -> Any:
-    return self._run(self._constants, x)
+    return self._run(self._arguments, x)
 
   def lower(self, x: Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
     """As of a jitted function: to compile ahead of time, or to read what is compiled."""
-    return self._run.lower(self._constants, x)
+    return self._run.lower(self._arguments, x)
 
   @functools.cached_property
-  def _constants(self) -> list[jax.Array]:
-    return [value.constant for value in self.graph.constants()]
+  def _arguments(self) -> list[jax.Array]:
+    return [v.constant for v in self.graph.constants() if v.constant.nbytes > LARGEST_EMBEDDED]
 
   @functools.cached_property
   def _run(self):
-    def network(constants, x):
+    def network(arguments, x):
+      given = iter(arguments)
+      constants = [
+        v.constant if v.constant.nbytes <= LARGEST_EMBEDDED else next(given)
+        for v in self.graph.constants()
+      ]
       return jax.tree.unflatten(self.tree, self.graph.run(constants, [x]))
 
     return jax.jit(network)

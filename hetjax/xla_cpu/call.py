@@ -163,8 +163,8 @@ def conv(
   before += [operand for operand in (scale, bias, inv_beta) if operand is not None]
   after = [] if residual is None else [residual]
   levels = [r.layout.palette.levels for r in requantize]
-  # Values replace the residual, as it is seldom read again; XLA copies it first where it is. Half as
-  # much memory is touched so, which is what such a layer's time goes into.
+  # Values take the place of the residual, which XLA copies first where it is read again. Half as
+  # much memory is touched so, and that is where the time of such layers goes.
   in_place = {len(before): 0} if keep_values and residual is not None else {}
   run = jax.ffi.ffi_call(
     "hetjax_conv", outs, vmap_method="sequential", input_output_aliases=in_place

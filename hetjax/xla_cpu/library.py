@@ -17,6 +17,7 @@ TARGETS = (
   "hetjax_conv",
   "hetjax_float_conv",
   "hetjax_float_quantizer",
+  "hetjax_max_pool",
 )
 _ERROR_BYTES = 512
 

@@ -55,7 +55,8 @@ def test_every_shape_is_traced_once_and_weights_are_shared(net, images, monkeypa
   assert large[0] and large[0] == large[1]
 
 
-def test_weights_are_arguments_not_part_of_the_compiled_code(net, images):
+def test_large_weights_are_arguments_not_part_of_the_compiled_code(net, images, monkeypatch):
+  monkeypatch.setattr(network_module, "LARGEST_EMBEDDED", 0)
   program = net.program(jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
   text = jax.make_jaxpr(program)(images[:1]).pretty_print(use_color=False)
   assert text.count("fused_layer") == NETS["separable"].fused
@@ -63,6 +64,12 @@ def test_weights_are_arguments_not_part_of_the_compiled_code(net, images):
   codes = [layer for layer in jax.tree.leaves(net.variables["packed"]) if layer.dtype == jnp.uint8]
   assert lowered.count("xui8>") >= len(codes)
   assert f"dense<{codes[0].ravel()[0]}" not in lowered
+
+
+def test_small_arrays_are_part_of_the_compiled_code(net, images):
+  program = net.program(jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
+  assert "xui8>" not in program.lower(images[:1]).as_text().split("\n")[1]
+  assert all(v.constant.nbytes <= 64 << 10 for v in program.graph.constants())
 
 
 def test_an_example_is_traced_at_once(images, monkeypatch):

@@ -1,5 +1,5 @@
-// Float32 convolutions, their gradients and those of quantizers against plain loops, on random
-// layers, for every instruction set of the machine, in one thread and in several. Values are small
+// Float32 convolutions, their gradients, those of quantizers and max pooling against plain loops, on
+// random layers, for every instruction set of the machine, in one thread and in several. Values are small
 // integers or eighths, so that sums are exact in any order.
 //
 //   float_test [seed [cases]]
@@ -11,6 +11,7 @@
 #include "core/dispatch.h"
 #include "core/float_conv.h"
 #include "core/float_quantizer.h"
+#include "core/max_pool.h"
 #include "layers.h"
 #include "threads.h"
 
@@ -87,7 +88,7 @@ hetjax::FloatConv RandomConv(Random& random) {
 void Check(const char* what, const char* isa, int64_t number, const Floats& expected,
            const Floats& got) {
   for (size_t i = 0; i < expected.size(); ++i) {
-    if (expected[i] == got[i]) continue;
+    if (expected[i] == got[i] || (std::isnan(expected[i]) && std::isnan(got[i]))) continue;
     std::fprintf(stderr, "float_test: case %lld, %s: %s %zu: expected %g, got %g\n",
                  static_cast<long long>(number), isa, what, i, static_cast<double>(expected[i]),
                  static_cast<double>(got[i]));
@@ -214,6 +215,55 @@ void CheckQuantizer(uint64_t seed, int64_t number) {
   }
 }
 
+Floats PlainMaxPool(const hetjax::MaxPool& pool, const Floats& x) {
+  const hetjax::Geometry& at = pool.geometry;
+  Floats y;
+  for (int64_t b = 0; b < at.batch; ++b) {
+    for (int64_t oy = 0; oy < pool.output_height(); ++oy) {
+      for (int64_t ox = 0; ox < pool.output_width(); ++ox) {
+        for (int64_t c = 0; c < pool.channels; ++c) {
+          float most = -INFINITY;
+          for (int64_t tap = 0; tap < pool.window_height * pool.window_width; ++tap) {
+            const int64_t ky = tap / pool.window_width, kx = tap % pool.window_width;
+            const int64_t iy = oy * at.stride[0] - at.pad_low[0] + ky * at.dilation[0];
+            const int64_t ix = ox * at.stride[1] - at.pad_low[1] + kx * at.dilation[1];
+            if (iy < 0 || iy >= at.height || ix < 0 || ix >= at.width) continue;
+            const int64_t in = ((b * at.height + iy) * at.width + ix) * pool.channels + c;
+            const float value = x[static_cast<size_t>(in)];
+            if (std::isnan(most) || value <= most) continue;
+            most = value;
+          }
+          y.push_back(most);
+        }
+      }
+    }
+  }
+  return y;
+}
+
+// Now and then with NaN, which Check takes as equal to NaN.
+void CheckMaxPool(uint64_t seed, int64_t number) {
+  Random random(seed + static_cast<uint64_t>(number) * 0x9e3779b97f4a7c15u);
+  const hetjax::FloatConv conv = RandomConv(random);
+  const hetjax::MaxPool pool = {conv.geometry, conv.kernel_height, conv.kernel_width,
+                                random.Int(1, 80)};
+  pool.Check();
+  const hetjax::Geometry& at = pool.geometry;
+  Floats x = Draw(random, at.batch * at.height * at.width * pool.channels);
+  for (float& value : x) value = random.OneIn(40) ? NAN : random.OneIn(40) ? -INFINITY : value;
+  const Floats expected = PlainMaxPool(pool, x);
+  hetjax::Executor serial;
+  Threads threads(random.Int(2, 5));
+  for (const hetjax::Kernels* kernels : hetjax::AvailableKernels()) {
+    hetjax::ForceKernels(kernels->name);
+    for (hetjax::Executor* executor : {&serial, static_cast<hetjax::Executor*>(&threads)}) {
+      Floats got(expected.size(), 7.5f);
+      hetjax::RunMaxPool(pool, x.data(), got.data(), *executor);
+      Check("largest value", kernels->name, number, expected, got);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hetjax_test
 
@@ -223,6 +273,7 @@ int main(int argc, char** argv) {
   for (int64_t i = 0; i < cases; ++i) {
     hetjax_test::CheckCase(seed, i);
     hetjax_test::CheckQuantizer(seed, i);
+    hetjax_test::CheckMaxPool(seed, i);
   }
   std::printf("float_test: %lld cases on each of %s\n", static_cast<long long>(cases),
               hetjax::AvailableNames().c_str());

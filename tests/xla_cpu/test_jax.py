@@ -299,3 +299,31 @@ def test_handlers_that_jaxlib_refuses_are_a_reason_not_a_broken_backend(monkeypa
 
   monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
   assert "cannot be loaded: API version" in library.load.__wrapped__()
+
+
+POOL = {
+  "window": np.int32([3, 3]),
+  "strides": np.int32([2, 2]),
+  "padding": np.int32([1, 1, 1, 1]),
+  "dilation": np.int32([1, 1]),
+}
+
+
+@pytest.mark.parametrize(
+  ("match", "shape", "changes"),
+  [
+    ("y must have shape", (1, 4, 4, 5), {}),
+    ("x must have shape", (3, 3, 5), {}),
+    ("attribute window", (1, 3, 3, 5), {"window": np.int32([3])}),
+    ("window height", (1, 3, 3, 5), {"window": np.int32([0, 3])}),
+    ("stride", (1, 3, 3, 5), {"strides": np.int32([0, 2])}),
+    ("padding", (1, 3, 3, 5), {"padding": np.int32([-1, 1, 1, 1])}),
+  ],
+)
+def test_max_pool_refuses_what_does_not_fit(match, shape, changes):
+  xla_cpu.active_isa()
+  images = {4: (1, 5, 5, 5), 3: (5, 5, 5)}
+  x = jnp.zeros(images[len(shape)], jnp.float32)
+  run = jax.ffi.ffi_call("hetjax_max_pool", jax.ShapeDtypeStruct(shape, jnp.float32))
+  with pytest.raises(Exception, match=match):
+    jax.block_until_ready(run(x, **(POOL | changes)))

@@ -1,4 +1,4 @@
-// Inner loops of float32 convolutions. Plain data only, for the reason that kernels.h gives.
+// Inner loops of float32 convolutions, quantizers and pooling. Plain data only, for the reason that kernels.h gives.
 #ifndef HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
 #define HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
 
@@ -60,6 +60,14 @@ struct FloatQuantizerRows {
   float* scale_sums;   // [channels]
 };
 
+// out[c] = the largest of sources[..][c], NaN if one is
+struct FloatMaximum {
+  int64_t count;
+  const float* const* sources;  // [count], at least one
+  int64_t lanes;
+  float* out;
+};
+
 struct FloatKernels {
   int32_t vector_lanes;
   void (*gather)(const FloatGather&);
@@ -68,6 +76,7 @@ struct FloatKernels {
   void (*depthwise)(const FloatGather&);
   void (*depthwise_outer)(const FloatDepthwiseOuter&);
   void (*quantizer)(const FloatQuantizerRows&);
+  void (*maximum)(const FloatMaximum&);
 };
 
 const FloatKernels* GenericFloatKernels();
