@@ -32,8 +32,14 @@ struct TaskMemory {
   TaskMemory(const Call& call, const Window& window, bool packs, bool has_values, Carver* memory)
       : input(call.layer, call.geometry, call.arguments, window, memory),
         scratch(memory->Take<uint8_t>(PackScratch(call.arguments))),
-        values(memory->Take<float>(has_values ? window.pixels() * call.layer.outputs : 0)) {
+        values(memory->Take<float>(has_values ? ValuesOf(call, window) : 0)) {
     if (call.layer.is_matrix()) matrix.emplace(call, window, input, packs, memory);
+  }
+
+  // Depthwise layers compute row by row.
+  static int64_t ValuesOf(const Call& call, const Window& window) {
+    const int64_t columns = window.column_end - window.column_begin;
+    return (call.layer.depthwise ? columns : window.pixels()) * call.layer.outputs;
   }
 
   ExpandedWindow input;
@@ -53,19 +59,21 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
   memory.input.Fill(call.kernels);
   if (memory.matrix) return memory.matrix->Run(begin, end);
   float* const own = has_values ? memory.values : nullptr;
-  if (call.layer.depthwise) {
-    Task(call, window, own).RunDepthwise(memory.input);
-  } else {
-    Task(call, window, own).RunBlocks(memory.input, begin, end);
-  }
-  if (!packs) return;
   const int64_t columns = window.column_end - window.column_begin;
-  for (int64_t y = window.row_begin; y < window.row_end; ++y) {
+  const auto pack = [&](int64_t y, const float* values) {
+    if (!packs) return;
     const int64_t at = (window.image * call.height + y) * call.width + window.column_begin;
-    const float* values =
-        has_values ? memory.values + (y - window.row_begin) * columns * call.layer.outputs
-                   : static_cast<const float*>(call.arguments.out) + at * call.layer.outputs;
+    if (!has_values) values = static_cast<const float*>(call.arguments.out) + at * call.layer.outputs;
     PackPixels(call, values, at, columns, memory.scratch);
+  };
+  if (call.layer.depthwise) {
+    Task(call, window, own).RunDepthwise(memory.input, [&](int64_t y) { pack(y, own); });
+    return;
+  }
+  Task(call, window, own).RunBlocks(memory.input, begin, end);
+  for (int64_t y = window.row_begin; y < window.row_end; ++y) {
+    const int64_t own_row = (y - window.row_begin) * columns * call.layer.outputs;
+    pack(y, has_values ? own + own_row : nullptr);
   }
 }
 

@@ -212,6 +212,10 @@ struct Channels {
   const RecordWord* words;      // of all levels; the record's last one may be four bytes
   const WordGather* gathers;    // of every word's groups in turn
   const uint8_t* restore[3]; // [groups of 16][16] byte shuffles that move them back
+  // The way back at once: of 64 channels in turn a source a level, the first of which writes zeros
+  // where the last kChannelGroup has no channels.
+  const CodeSource* sources;
+  int64_t num_sources;
 };
 
 // One level's packed codes of some pixels -> their rows of units.

@@ -18,7 +18,6 @@ namespace {
 #include "kernels_avx512.inc"
 #include "encode_avx512.inc"
 #include "records_avx512.inc"
-#include "expand_matrix.inc"
 #include "unpack_matrix.inc"
 #include "finish_matrix.inc"
 

@@ -210,7 +210,7 @@ const Kernels kKernels = {
     {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},
     EncodeVectors512,
     Pack512,
-    Unpack,
+    Unpack512,
 };
 
 }  // namespace

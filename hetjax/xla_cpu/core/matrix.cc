@@ -35,12 +35,7 @@ void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit, int
       sources.back().position = position;
     }
     CodeSource& to = sources.back();
-    const int64_t at = position - to.position, from = byte - to.record;
-    to.reads |= uint64_t{1} << from;
-    to.writes |= uint64_t{1} << at;
-    to.byte[at] = static_cast<uint8_t>(from);
-    to.shift[at] = static_cast<uint8_t>(8 * (at % 8) + bit % 8);
-    to.mask[at] = static_cast<uint8_t>((1 << level) - 1);
+    to.Set(position - to.position, byte - to.record, bit % 8, level);
   }
 }
 

@@ -71,6 +71,7 @@ class Quantizer {
  private:
   void SetGather(size_t level);
   void SetWords();
+  void SetSources();
 
   const RecordLayout layout_;
   const bool is_signed_;
@@ -80,6 +81,7 @@ class Quantizer {
   std::vector<GatherSpan> spans_[3];
   std::vector<RecordWord> words_;
   std::vector<WordGather> word_gathers_;
+  std::vector<CodeSource> sources_;
   Channels channels_;
 };
 

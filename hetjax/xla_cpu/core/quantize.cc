@@ -59,6 +59,7 @@ Quantizer::Quantizer(RecordLayout layout, bool is_signed)
     SetGather(l);
   }
   SetWords();
+  SetSources();
   channels_.steps = steps_.data();
   channels_.caps = caps_.data();
   channels_.half = half_.data();
@@ -128,6 +129,35 @@ void Quantizer::SetWords() {
   }
   channels_.words = words_.data();
   channels_.gathers = word_gathers_.data();
+}
+
+void Quantizer::SetSources() {
+  constexpr int64_t kGroup = 64;
+  for (int64_t first = 0; first < layout_.channels; first += kGroup) {
+    const size_t begin = sources_.size();
+    for (size_t l = 0; l < layout_.levels.size(); ++l) {
+      const std::vector<int32_t>& of = layout_.of[l];
+      const int level = layout_.levels[l];
+      const auto low = std::lower_bound(of.begin(), of.end(), first);
+      const auto high = std::lower_bound(low, of.end(), first + kGroup);
+      if (low == high) continue;
+      int64_t bit = 8 * layout_.segment[l] + (low - of.begin()) * level;
+      CodeSource source = {};
+      source.record = bit / 8;
+      source.position = first;
+      for (auto c = low; c != high; ++c, bit += level) {
+        const int64_t at = *c - first, from = bit / 8 - source.record;
+        source.Set(at, from, bit % 8, level);
+      }
+      sources_.push_back(source);
+    }
+    const int64_t end = std::min(kGroup, RoundUp(layout_.channels, kChannelGroup) - first);
+    for (int64_t at = layout_.channels - first; at < end; ++at) {
+      sources_[begin].writes |= uint64_t{1} << at;
+    }
+  }
+  channels_.sources = sources_.data();
+  channels_.num_sources = static_cast<int64_t>(sources_.size());
 }
 
 void Quantizer::Pack(const Kernels& kernels, const float* values, int64_t positions, float inv_beta,

@@ -131,7 +131,7 @@ void Task::Flush(int32_t row_class) {
   tile_.pixels = 0;
 }
 
-void Task::RunDepthwise(const ExpandedWindow& input) {
+void Task::RunDepthwise(const ExpandedWindow& input, const std::function<void(int64_t y)>& then) {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
   // Codes outside the image are zero and add nothing, so that all outputs have all taps.
@@ -159,7 +159,7 @@ void Task::RunDepthwise(const ExpandedWindow& input) {
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
     const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
     const int64_t row = (window_.image * call_.height + y) * call_.width;
-    const int64_t out_row = values_ == nullptr ? row : OwnRow(y);
+    const int64_t out_row = values_ == nullptr ? row : -window_.column_begin;
     for (int64_t x = window_.column_begin; x < window_.column_end; ++x) {
       tile.rows = input.Codes(input.Position(y - window_.row_begin, x - window_.column_begin));
       tile.constants = call_.constants.Of(row_class, call_.columns.of[static_cast<size_t>(x)]);
@@ -167,6 +167,7 @@ void Task::RunDepthwise(const ExpandedWindow& input) {
       tile.out = out_ + 4 * (out_row + x) * layer.outputs;
       call_.kernels.depthwise(tile);
     }
+    then(y);
   }
 }
 

@@ -3,6 +3,7 @@
 #define HETJAX_XLA_CPU_CORE_TASK_H_
 
 #include <cstdint>
+#include <functional>
 
 #include "constants.h"
 #include "ops.h"
@@ -32,7 +33,8 @@ inline uint32_t Factor(const Layer& layer, int level, bool is_signed) {
 // One task's outputs: windows' pixels times the blocks [begin, end).
 class Task {
  public:
-  // Values go to the window's own `values` [pixels][outputs], or to the call's out if that is null.
+  // Values go to `values`, or to the call's out if that is null: the window's own [pixels][outputs],
+  // or of depthwise layers a row of the window's.
   Task(const Call& call, const Window& window, float* values)
       : call_(call),
         window_(window),
@@ -44,7 +46,8 @@ class Task {
     for (int64_t block = begin; block < end; ++block) RunBlock(block);
   }
 
-  void RunDepthwise(const ExpandedWindow& input);
+  // Row by row, each followed by `then` with its number among the call's.
+  void RunDepthwise(const ExpandedWindow& input, const std::function<void(int64_t y)>& then);
 
  private:
   // Pixel number in the window's own values of column 0 of a row.
