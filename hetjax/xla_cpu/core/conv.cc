@@ -27,13 +27,35 @@ int64_t PackScratch(const ConvArguments& arguments) {
   return bytes;
 }
 
-// `packs` only if all blocks are computed.
+// Packs a row's codes.
+void PackCodes(const Call& call, const MatrixCodes& codes, int64_t first, int64_t pixels,
+               uint8_t* scratch) {
+  for (int64_t i = 0; i < pixels; i += kPackedTogether) {
+    const int64_t count = std::min<int64_t>(kPackedTogether, pixels - i);
+    call.kernels.pack(*codes.channels, codes.codes + i * codes.pixel_bytes, count, codes.pixel_bytes,
+                      scratch, codes.records + (first + i) * codes.record_bytes, codes.record_bytes);
+  }
+}
+
+// `packs` only if all blocks are computed; values are the task's own if it packs and they are not kept.
 struct TaskMemory {
-  TaskMemory(const Call& call, const Window& window, bool packs, bool has_values, Carver* memory)
+  TaskMemory(const Call& call, const Window& window, bool packs, Carver* memory)
       : input(call.layer, call.geometry, call.arguments, window, memory),
-        scratch(memory->Take<uint8_t>(PackScratch(call.arguments))),
-        values(memory->Take<float>(has_values ? ValuesOf(call, window) : 0)) {
-    if (call.layer.is_matrix()) matrix.emplace(call, window, input, packs, memory);
+        scratch(memory->Take<uint8_t>(PackScratch(call.arguments))) {
+    if (call.layer.is_matrix()) {
+      matrix.emplace(call, window, input, packs, memory);
+      return;
+    }
+    if (!packs || call.arguments.out != nullptr) return;
+    if (call.layer.narrow_depthwise && call.kernels.depthwise_codes != nullptr &&
+        call.arguments.consumers.size() == 1) {
+      const Consumer& consumer = call.arguments.consumers[0];
+      const int64_t bytes = (window.column_end - window.column_begin) * consumer.quantizer->codes_bytes();
+      codes = CodesOf(consumer, memory->Take<uint8_t>(bytes + kRowSlack));
+      if (codes->is_plain) return;
+      codes.reset();
+    }
+    values = memory->Take<float>(ValuesOf(call, window));
   }
 
   // Depthwise layers compute row by row.
@@ -43,37 +65,41 @@ struct TaskMemory {
   }
 
   ExpandedWindow input;
-  std::optional<MatrixTask> matrix;
   uint8_t* scratch;
-  float* values;
+  std::optional<MatrixTask> matrix;
+  std::optional<MatrixCodes> codes;  // of a row of a depthwise layer, in place of values
+  float* values = nullptr;
 };
 
 // Computes blocks [begin, end) of a window; packs the values if `packs`, when these are all blocks.
 void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end, bool packs) {
   const ExactFloats exact;
-  const bool has_values = packs && call.arguments.out == nullptr && !call.layer.is_matrix();
   Carver sizes;
-  TaskMemory(call, window, packs, has_values, &sizes);
+  TaskMemory(call, window, packs, &sizes);
   Carver carver(TaskScratch(sizes.used()));
-  TaskMemory memory(call, window, packs, has_values, &carver);
+  TaskMemory memory(call, window, packs, &carver);
   memory.input.Fill(call.kernels);
   if (memory.matrix) return memory.matrix->Run(begin, end);
-  float* const own = has_values ? memory.values : nullptr;
+  float* const own = memory.values;
   const int64_t columns = window.column_end - window.column_begin;
   const auto pack = [&](int64_t y, const float* values) {
     if (!packs) return;
     const int64_t at = (window.image * call.height + y) * call.width + window.column_begin;
-    if (!has_values) values = static_cast<const float*>(call.arguments.out) + at * call.layer.outputs;
+    if (memory.codes) return PackCodes(call, *memory.codes, at, columns, memory.scratch);
+    if (values == nullptr) {
+      values = static_cast<const float*>(call.arguments.out) + at * call.layer.outputs;
+    }
     PackPixels(call, values, at, columns, memory.scratch);
   };
   if (call.layer.depthwise) {
-    Task(call, window, own).RunDepthwise(memory.input, [&](int64_t y) { pack(y, own); });
+    const MatrixCodes* codes = memory.codes ? &*memory.codes : nullptr;
+    Task(call, window, own).RunDepthwise(memory.input, codes, [&](int64_t y) { pack(y, own); });
     return;
   }
   Task(call, window, own).RunBlocks(memory.input, begin, end);
   for (int64_t y = window.row_begin; y < window.row_end; ++y) {
     const int64_t own_row = (y - window.row_begin) * columns * call.layer.outputs;
-    pack(y, has_values ? own + own_row : nullptr);
+    pack(y, own == nullptr ? nullptr : own + own_row);
   }
 }
 

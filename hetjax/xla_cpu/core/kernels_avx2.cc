@@ -108,6 +108,7 @@ const Kernels kKernels = {
     kTile,
     Run<Pairs>,
     DepthwiseVectors,
+    nullptr,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     EncodeVectors,
     Pack,

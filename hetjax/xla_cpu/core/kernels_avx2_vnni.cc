@@ -86,6 +86,7 @@ const Kernels kKernels = {
     kTile,
     Run<Quads>,
     DepthwiseVectors,
+    nullptr,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandQuads, ExpandWide},
     EncodeVectors,
     Pack,

@@ -234,6 +234,7 @@ const Kernels kKernels = {
     kTile,
     Run,
     DepthwiseVectors,
+    nullptr,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     EncodeVectors512,
     Pack,

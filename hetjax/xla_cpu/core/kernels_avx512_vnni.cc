@@ -21,6 +21,7 @@ namespace {
 #include "kernels_avx512.inc"
 #include "tables_avx512.inc"
 #include "encode_avx512.inc"
+#include "depthwise_avx512.inc"
 #include "records_avx512.inc"
 #include "expand_avx512.inc"
 
@@ -207,6 +208,7 @@ const Kernels kKernels = {
     kWideTile,
     Run,
     DepthwiseVectors,
+    DepthwiseCodes,
     {ExpandWords, ExpandSixes, ExpandQuadVectors, ExpandWide},
     EncodeVectors512,
     Pack512,

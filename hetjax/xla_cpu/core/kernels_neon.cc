@@ -193,6 +193,7 @@ const Kernels kKernels = {
     kTile,
     Run,
     DepthwiseVectors,
+    nullptr,
     {ExpandBits, ExpandNibbles, ExpandBytes, ExpandWide},
     Encode,
     Pack,

@@ -88,6 +88,7 @@ const Kernels kKernels = {
     4,
     Run,
     Depthwise,
+    nullptr,
     {ExpandBytesToTables<1>, ExpandBytesToTables<2>, ExpandTwicePairs, ExpandWide},
     Encode,
     PackByList,

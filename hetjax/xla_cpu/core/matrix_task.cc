@@ -43,12 +43,9 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
       band_tiles_ < tiles_ ? band_tiles_ * kPieces * lines_.pixels : lines_.all();
   for (int64_t i = 0; i < num_codes_; ++i) {
     const Consumer& consumer = call.arguments.consumers[static_cast<size_t>(i)];
-    const Quantizer& quantizer = *consumer.quantizer;
-    uint8_t* codes = memory->Take<uint8_t>(slots * quantizer.codes_bytes() + kRowSlack);
-    if (codes_ == nullptr) continue;
-    codes_[i] = {&quantizer.channels(),  quantizer.is_signed(), consumer.inv_beta,
-                 codes,                  quantizer.codes_bytes(), consumer.records,
-                 quantizer.layout().record_bytes};
+    uint8_t* codes =
+        memory->Take<uint8_t>(slots * consumer.quantizer->codes_bytes() + kRowSlack);
+    if (codes_ != nullptr) codes_[i] = CodesOf(consumer, codes);
   }
 }
 

@@ -96,6 +96,9 @@ struct Consumer {
   uint8_t* records;  // [batch][oh][ow][record_bytes]
 };
 
+// As kernels see a consumer; `codes` are the first position's.
+MatrixCodes CodesOf(const Consumer& consumer, uint8_t* codes);
+
 struct ConvArguments {
   const uint8_t* records;      // [batch][height][width][record_bytes], or null with `values`
   const float* values;         // [batch][height][width][channels], packed by `input` on the way

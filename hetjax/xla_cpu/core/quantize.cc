@@ -189,6 +189,16 @@ void Quantizer::Unpack(const Kernels& kernels, const uint8_t* records, int64_t p
                  codes_bytes());
 }
 
+MatrixCodes CodesOf(const Consumer& consumer, uint8_t* codes) {
+  const Quantizer& quantizer = *consumer.quantizer;
+  const bool is_plain =
+      !quantizer.is_signed() && consumer.inv_beta > 0.0f && consumer.inv_beta < 0x1p100f;
+  return {&quantizer.channels(),    quantizer.is_signed(),
+          is_plain,                 consumer.inv_beta,
+          codes,                    quantizer.codes_bytes(),
+          consumer.records,         quantizer.layout().record_bytes};
+}
+
 void QuantizePack(const Quantizer& quantizer, const float* x, int64_t positions, float inv_beta,
                   uint8_t* records, const Kernels& kernels, Executor& executor) {
   const RecordLayout& layout = quantizer.layout();

@@ -131,7 +131,32 @@ void Task::Flush(int32_t row_class) {
   tile_.pixels = 0;
 }
 
-void Task::RunDepthwise(const ExpandedWindow& input, const std::function<void(int64_t y)>& then) {
+// Pixels side by side that have constants in common, at a time.
+void Task::RunDepthwiseCodes(DepthwiseTile tile, const ExpandedWindow& input, int64_t y,
+                             const MatrixCodes& codes) {
+  const int64_t row = (window_.image * call_.height + y) * call_.width;
+  const int32_t* const column_class = call_.columns.of.data();
+  const auto position = [&](int64_t x) {
+    return input.Position(y - window_.row_begin, x - window_.column_begin);
+  };
+  int64_t end = 0;
+  for (int64_t x = window_.column_begin; x < window_.column_end; x = end) {
+    const int64_t step = position(x + 1) - position(x);
+    for (end = x + 1; end < window_.column_end; ++end) {
+      if (column_class[end] != column_class[x] || position(end) - position(end - 1) != step) break;
+    }
+    tile.rows = input.Codes(position(x));
+    tile.constants = call_.constants.Of(call_.rows.of[static_cast<size_t>(y)], column_class[x]);
+    if (call_.arguments.residual != nullptr) {
+      tile.residual = call_.arguments.residual + (row + x) * call_.layer.outputs;
+    }
+    call_.kernels.depthwise_codes(tile, end - x, step * call_.layer.depthwise_lanes(), codes,
+                                  codes.codes + (x - window_.column_begin) * codes.pixel_bytes);
+  }
+}
+
+void Task::RunDepthwise(const ExpandedWindow& input, const MatrixCodes* codes,
+                        const std::function<void(int64_t y)>& then) {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
   // Codes outside the image are zero and add nothing, so that all outputs have all taps.
@@ -157,6 +182,11 @@ void Task::RunDepthwise(const ExpandedWindow& input, const std::function<void(in
   tile.bias = a.bias;
   tile.activation = a.activation;
   for (int64_t y = window_.row_begin; y < window_.row_end; ++y) {
+    if (codes != nullptr) {
+      RunDepthwiseCodes(tile, input, y, *codes);
+      then(y);
+      continue;
+    }
     const int32_t row_class = call_.rows.of[static_cast<size_t>(y)];
     const int64_t row = (window_.image * call_.height + y) * call_.width;
     const int64_t out_row = values_ == nullptr ? row : -window_.column_begin;

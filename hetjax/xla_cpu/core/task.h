@@ -46,10 +46,15 @@ class Task {
     for (int64_t block = begin; block < end; ++block) RunBlock(block);
   }
 
-  // Row by row, each followed by `then` with its number among the call's.
-  void RunDepthwise(const ExpandedWindow& input, const std::function<void(int64_t y)>& then);
+  // Row by row, each followed by `then` with its number among the call's. With `codes` a row of these
+  // is computed in place of values, if the kernels do that.
+  void RunDepthwise(const ExpandedWindow& input, const MatrixCodes* codes,
+                    const std::function<void(int64_t y)>& then);
 
  private:
+  void RunDepthwiseCodes(DepthwiseTile tile, const ExpandedWindow& input, int64_t y,
+                         const MatrixCodes& codes);
+
   // Pixel number in the window's own values of column 0 of a row.
   int64_t OwnRow(int64_t y) const {
     return (y - window_.row_begin) * (window_.column_end - window_.column_begin) -
