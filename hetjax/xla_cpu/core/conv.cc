@@ -106,7 +106,8 @@ void RunTask(const Call& call, const Window& window, int64_t begin, int64_t end,
 // Waking a thread costs more than a small layer. Finishing and packing an output takes about as
 // long as this many products.
 constexpr int64_t kProductsPerOutput = 256;
-constexpr int64_t kProductsWorthSharing = 4 << 20, kMatrixProductsWorthSharing = 32 << 20;
+constexpr int64_t kProductsWorthSharing = 4 << 20, kMatrixProductsWorthSharing = 8 << 20;
+constexpr int64_t kUnpackingPixels = 112;
 constexpr int64_t kPixelsPerPacking = 32;
 
 // What the tasks of a call share.
@@ -132,8 +133,11 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   const int64_t width = geometry.Output(1, layer.kernel_width);
   const int64_t pixels = geometry.batch * height * width;
   if (pixels == 0) return;
+  // Every thread unpacks a matrix layer's weights, which takes as long as some pixels.
+  const int64_t shared_pixels =
+      layer.is_matrix() ? std::max<int64_t>(0, pixels - kUnpackingPixels) : pixels;
   const int64_t products =
-      pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
+      shared_pixels * layer.outputs * (layer.taps * layer.channels_per_group + kProductsPerOutput);
   Executor calling_thread;
   const int64_t worth = layer.is_matrix() ? kMatrixProductsWorthSharing : kProductsWorthSharing;
   Executor& workers = products < executor.least_products(worth) ? calling_thread : executor;
