@@ -108,6 +108,7 @@ $(SANITIZED)/.done: $(CPP_SOURCES) $(CORE_TESTS) $(VENV)/.requirements
 test-sanitized: $(VENV)/.package $(SANITIZED)/.done
 	$(SANITIZED)/tests/xla_cpu/core_test 1 500
 	$(SANITIZED)/tests/xla_cpu/float_test 1 300
+	$(SANITIZED)/tests/xla_cpu/helpers_test
 	$(SANITIZED)/tests/xla_cpu/fuzz $(FUZZ_SECONDS) 2>$(SANITIZED)/fuzz.log || \
 	  { grep -v 'failed to allocate' $(SANITIZED)/fuzz.log; false; }
 	compiler=$$(sed -n 's/^CMAKE_CXX_COMPILER:[^=]*=//p' $(SANITIZED)/CMakeCache.txt); \

@@ -24,7 +24,7 @@ class Network:
   """A packed network ready to run: `network(images)` gives the model's result.
 
   A call is an ordinary function, also inside `jit`, for any batch. Each new shape of the input is
-  traced, fused and compiled once; the weights are shared by all of them.
+  traced, fused and compiled once; large arrays of weights are shared by all of them.
 
   Attributes:
     model: The Linen module.

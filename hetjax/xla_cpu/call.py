@@ -159,19 +159,18 @@ def conv(
   dtype = jnp.int32 if scale is None else jnp.float32
   outs = [jax.ShapeDtypeStruct((*size, n), dtype)] if keep_values else []
   outs += [jax.ShapeDtypeStruct((*size, r.layout.record_bytes), jnp.uint8) for r in requantize]
-  before = [x, weights.codes, weights.corrections]
-  before += [operand for operand in (scale, bias, inv_beta) if operand is not None]
-  after = [] if residual is None else [residual]
+  operands = [x, weights.codes, weights.corrections]
+  operands += [operand for operand in (scale, bias, inv_beta) if operand is not None]
   levels = [r.layout.palette.levels for r in requantize]
-  # Values take the place of the residual, which XLA copies first where it is read again. Half as
-  # much memory is touched so, and that is where the time of such layers goes.
-  in_place = {len(before): 0} if keep_values and residual is not None else {}
+  # Values take the place of the residual; half as much memory is touched so, and that is where the
+  # time of such layers goes. XLA copies it first where it is read again or a program's own input.
+  in_place = {len(operands): 0} if keep_values and residual is not None else {}
+  operands += [] if residual is None else [residual]
   run = jax.ffi.ffi_call(
     "hetjax_conv", outs, vmap_method="sequential", input_output_aliases=in_place
   )
   return run(
-    *before,
-    *after,
+    *operands,
     *(r.inv_beta for r in requantize),
     **_layer_attributes(weights),
     format=xla_cpu.weight_format(),

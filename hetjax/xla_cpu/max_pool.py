@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hetjax import xla_cpu
 from hetjax.core.geometry import Pads, output_size
-from hetjax.xla_cpu import library
 
 
 def max_pool(
@@ -31,7 +31,7 @@ def max_pool(
   Raises:
     RuntimeError: the engine is not available.
   """
-  library.require()
+  xla_cpu.active_isa()
   size = output_size(x.shape[1:3], window, strides, padding, dilation)
   out = jax.ShapeDtypeStruct((x.shape[0], *size, x.shape[3]), jnp.float32)
   return jax.ffi.ffi_call("hetjax_max_pool", out, vmap_method="sequential")(

@@ -106,6 +106,38 @@ def test_float_input_is_quantized_on_the_way_in(case, backend):
   jax.tree.map(np.testing.assert_array_equal, run(x, inv_beta=INV_BETA), run(records))
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=str)
+def test_a_residual_that_is_read_again_stays(case, backend):
+  """Values may take its place only where nothing else reads it: another output, another layer."""
+  records, weights, _, scale, bias, residual = operands(case, True)
+
+  def run(records, weights, r):
+    r = r + 1.0  # the program's own, no argument
+    layer = lambda r: ops.fused_conv(
+      records, weights, scale, bias, **case.geometry, residual=r,
+      implementation=backend.implementation,
+    )[0]  # fmt: skip
+    first = layer(r)
+    return first, layer(first), layer(r), r
+
+  first, second, again, after = jax.jit(run)(records, weights, residual)
+  np.testing.assert_array_equal(after, residual + np.float32(1))
+  np.testing.assert_array_equal(first, again)
+  assert np.any(np.asarray(first) != np.asarray(second))
+
+
+def test_a_residual_that_is_the_input_too(backend):
+  case = Case((1, 2, 4), (1, 2, 4), False, (2, 6, 7, 33), (3, 3, 33))
+  _, weights, _, scale, bias, _ = operands(case, False)
+  x = np.random.default_rng(3).normal(scale=0.8, size=case.shape).astype(np.float32)
+  layer = lambda x, w, r: ops.fused_conv(
+    x, w, scale, bias, inv_beta=INV_BETA, **case.geometry, residual=r,
+    implementation=backend.implementation,
+  )[0]  # fmt: skip
+  same = jax.jit(lambda x, w: layer(x * 2.0, w, x * 2.0))(x, weights)
+  np.testing.assert_array_equal(same, jax.jit(layer)(x * 2, weights, x * 2))
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_unit_scale_shows_equal_accumulators(signed, backend):
   """With scale 1 and bias 0 the values are T itself, small enough for float32."""

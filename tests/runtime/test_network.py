@@ -66,10 +66,21 @@ def test_large_weights_are_arguments_not_part_of_the_compiled_code(net, images, 
   assert f"dense<{codes[0].ravel()[0]}" not in lowered
 
 
-def test_small_arrays_are_part_of_the_compiled_code(net, images):
-  program = net.program(jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
-  assert "xui8>" not in program.lower(images[:1]).as_text().split("\n")[1]
-  assert all(v.constant.nbytes <= 64 << 10 for v in program.graph.constants())
+def test_small_arrays_are_part_of_the_compiled_code(net, images, monkeypatch):
+  def parameters(limit):
+    monkeypatch.setattr(network_module, "LARGEST_EMBEDDED", limit)
+    compiled = hetjax.compile(net.model, packed("separable")[0])
+    program = compiled.program(jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32))
+    np.testing.assert_array_equal(compiled(images[:2]), expected)
+    (main,) = [t for t in program.lower(images[:2]).as_text().splitlines() if "@main(" in t]
+    return main.count("%arg"), sorted(v.constant.nbytes for v in program.graph.constants())
+
+  expected = net(images[:2])
+  count, sizes = parameters(64 << 10)
+  assert count == 1 and sizes[-1] <= 64 << 10
+  middle = sizes[len(sizes) // 2]
+  count, _ = parameters(middle)
+  assert count == 1 + sum(size > middle for size in sizes) > 1
 
 
 def test_an_example_is_traced_at_once(images, monkeypatch):

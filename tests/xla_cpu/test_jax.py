@@ -327,3 +327,19 @@ def test_max_pool_refuses_what_does_not_fit(match, shape, changes):
   run = jax.ffi.ffi_call("hetjax_max_pool", jax.ShapeDtypeStruct(shape, jnp.float32))
   with pytest.raises(Exception, match=match):
     jax.block_until_ready(run(x, **(POOL | changes)))
+
+
+@pytest.mark.parametrize(
+  ("window", "padding", "columns"),
+  [
+    ((1 << 16, 1 << 16), ((1 << 16) - 1, 0, (1 << 16) - 1, 0), 1),
+    ((1 << 23, 1 << 23), ((1 << 23) - 1, 0, (1 << 23) + (1 << 18) - 2, 0), 1 << 18),
+  ],
+)
+def test_max_pool_of_windows_far_larger_than_the_image(window, padding, columns):
+  xla_cpu.active_isa()
+  out = jax.ShapeDtypeStruct((1, 1, columns, 1), jnp.float32)
+  changes = {"window": np.int32(window), "padding": np.int32(padding), "strides": np.int32([1, 1])}
+  x = jnp.full((1, 1, 1, 1), 3.0, jnp.float32)
+  y = np.asarray(jax.ffi.ffi_call("hetjax_max_pool", out)(x, **(POOL | changes))).ravel()
+  assert set(np.unique(y)) <= {np.float32(3.0), np.float32(-np.inf)} and y[-1] == 3.0

@@ -37,7 +37,8 @@ void PackCodes(const Call& call, const MatrixCodes& codes, int64_t first, int64_
   }
 }
 
-// `packs` only if all blocks are computed; values are the task's own if it packs and they are not kept.
+// `packs` only if all blocks are computed; values are the task's own if it packs and they are not
+// kept.
 struct TaskMemory {
   TaskMemory(const Call& call, const Window& window, bool packs, Carver* memory)
       : input(call.layer, call.geometry, call.arguments, window, memory),
@@ -49,11 +50,13 @@ struct TaskMemory {
     if (!packs || call.arguments.out != nullptr) return;
     if (call.layer.narrow_depthwise && call.kernels.depthwise_codes != nullptr &&
         call.arguments.consumers.size() == 1) {
-      const Consumer& consumer = call.arguments.consumers[0];
-      const int64_t bytes = (window.column_end - window.column_begin) * consumer.quantizer->codes_bytes();
-      codes = CodesOf(consumer, memory->Take<uint8_t>(bytes + kRowSlack));
-      if (codes->is_plain) return;
-      codes.reset();
+      MatrixCodes row = CodesOf(call.arguments.consumers[0], nullptr);
+      if (row.is_plain) {
+        const int64_t columns = window.column_end - window.column_begin;
+        row.codes = memory->Take<uint8_t>(columns * row.pixel_bytes + kRowSlack);
+        codes = row;
+        return;
+      }
     }
     values = memory->Take<float>(ValuesOf(call, window));
   }
@@ -133,7 +136,9 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   const int64_t width = geometry.Output(1, layer.kernel_width);
   const int64_t pixels = geometry.batch * height * width;
   if (pixels == 0) return;
-  // Every thread unpacks a matrix layer's weights, which takes as long as some pixels.
+  // Threads that share a matrix layer's pixels all unpack its weights, which takes as long as some
+  // pixels; threads that share blocks of few pixels have to pack once all are done, which was slower
+  // than one thread (7x7x512).
   const int64_t shared_pixels =
       layer.is_matrix() ? std::max<int64_t>(0, pixels - kUnpackingPixels) : pixels;
   const int64_t products =

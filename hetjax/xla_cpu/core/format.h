@@ -91,15 +91,6 @@ struct CodeSource {
   uint8_t byte[64];    // of the record's, every code's
   uint8_t shift[64];   // the code's first bit, counted from the vector's eight bytes that it lies in
   uint8_t mask[64];    // 2^level - 1
-
-  // Code number `at` begins at a bit of byte number `from`.
-  void Set(int64_t at, int64_t from, int64_t bit, int level) {
-    reads |= uint64_t{1} << from;
-    writes |= uint64_t{1} << at;
-    byte[at] = static_cast<uint8_t>(from);
-    shift[at] = static_cast<uint8_t>(8 * (at % 8) + bit);
-    mask[at] = static_cast<uint8_t>((1 << level) - 1);
-  }
 };
 
 // ---- Depthwise layers.

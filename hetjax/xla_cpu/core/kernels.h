@@ -74,7 +74,8 @@ struct Channels;
 struct MatrixCodes {
   const Channels* channels;
   bool is_signed;
-  bool is_plain;         // unsigned, and inv_beta positive and so small that no product overflows
+  bool is_plain;         // unsigned, and inv_beta positive and so small that what is flushed to zero
+                         // would have the code of zero anyway
   float inv_beta;
   uint8_t* codes;        // [slots, of outputs or not][pixel_bytes]
   int64_t pixel_bytes;

@@ -112,6 +112,7 @@ class Worker {
   }
 
   HETJAX_INLINE void Turn() {
+    // In this order, see MatrixTask::BandTiles.
     if (packed_ != nullptr) Pack();
     if (left_ > 0) Finish(each_);
     for (share_ += steps_; share_ >= turns_; share_ -= turns_) UnpackStep(unpacked_);

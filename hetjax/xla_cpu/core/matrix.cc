@@ -25,6 +25,14 @@ std::vector<QuadRun> Quads(const std::vector<int32_t>& level_of, int64_t taps) {
 
 }  // namespace
 
+void AddCode(int64_t at, int64_t from, int64_t bit, int level, CodeSource* source) {
+  source->reads |= uint64_t{1} << from;
+  source->writes |= uint64_t{1} << at;
+  source->byte[at] = static_cast<uint8_t>(from);
+  source->shift[at] = static_cast<uint8_t>(8 * (at % 8) + bit);
+  source->mask[at] = static_cast<uint8_t>((1 << level) - 1);
+}
+
 void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit, int64_t position) {
   for (int64_t i = 0; i < count; ++i, ++position) {
     const int64_t bit = first_bit + i * level, byte = bit / 8;
@@ -35,7 +43,7 @@ void MatrixPart::AddSources(int32_t level, int64_t count, int64_t first_bit, int
       sources.back().position = position;
     }
     CodeSource& to = sources.back();
-    to.Set(position - to.position, byte - to.record, bit % 8, level);
+    AddCode(position - to.position, byte - to.record, bit % 8, level, &to);
   }
 }
 

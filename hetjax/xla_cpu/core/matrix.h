@@ -15,6 +15,9 @@
 
 namespace hetjax {
 
+// Code number `at` of a source begins at a bit of byte number `from`.
+void AddCode(int64_t at, int64_t from, int64_t bit, int level, CodeSource* source);
+
 // Channels of 1, 2 and 4 bits, or those of 8.
 struct MatrixPart {
   int64_t channels = 0;          // bytes of an expanded position

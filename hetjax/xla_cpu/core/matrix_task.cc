@@ -61,7 +61,8 @@ int64_t MatrixTask::BandTiles(bool packs) const {
   // Weights are then kept for all of them, and read again for every band.
   const int64_t weights = layer.blocks_per_group * unpacked_bytes_;
   if (layer.groups > 1 || layer.blocks_per_group == 1 || weights > kMostBandWeights) return tiles_;
-  // While a band's first tile is finished the last one of the band before is packed.
+  // While a band's first tile is finished the last one of the band before is packed. Their slots may
+  // overlap by less than a piece: Worker::Turn packs a tile's first piece before it finishes any.
   return std::min(tiles_, std::max<int64_t>(2, kBandBytes / tile_bytes));
 }
 

@@ -32,7 +32,6 @@ void MaxPool::Check() const {
   CheckRange("window height", window_height, 1, kMaxExtent);
   CheckRange("window width", window_width, 1, kMaxExtent);
   CheckRange("channels", channels, 0, kMaxExtent);
-  CheckedProduct("window", window_height, window_width);
   const auto bytes = [&](const char* name, int64_t height, int64_t width) {
     CheckedProduct(name, CheckedProduct(name, geometry.batch, height),
                    CheckedProduct(name, width, 4 * channels));
@@ -47,8 +46,10 @@ void RunMaxPool(const MaxPool& pool, const float* x, float* y, Executor& executo
   const int64_t rows = g.batch * height, row_values = width * pool.channels;
   if (rows * row_values == 0) return;
   const FloatKernels& kernels = ActiveFloatKernels();
-  const int64_t taps = pool.window_height * pool.window_width;
-  const int64_t each = CeilDiv(kTaskValues, row_values * taps);
+  // Of a window's taps no more lie inside, however many there are.
+  const int64_t taps = std::max<int64_t>(
+      1, std::min(pool.window_height, g.height) * std::min(pool.window_width, g.width));
+  const int64_t each = std::max<int64_t>(1, kTaskValues / taps / row_values);
   executor.Run(CeilDiv(rows, each), [&](int64_t task) {
     const ExactFloats exact;
     std::vector<const float*> sources(static_cast<size_t>(taps));

@@ -147,7 +147,7 @@ void Quantizer::SetSources() {
       source.position = first;
       for (auto c = low; c != high; ++c, bit += level) {
         const int64_t at = *c - first, from = bit / 8 - source.record;
-        source.Set(at, from, bit % 8, level);
+        AddCode(at, from, bit % 8, level, &source);
       }
       sources_.push_back(source);
     }
@@ -191,6 +191,7 @@ void Quantizer::Unpack(const Kernels& kernels, const uint8_t* records, int64_t p
 
 MatrixCodes CodesOf(const Consumer& consumer, uint8_t* codes) {
   const Quantizer& quantizer = *consumer.quantizer;
+  // The limit of IsFlushFree (encode_avx2.inc).
   const bool is_plain =
       !quantizer.is_signed() && consumer.inv_beta > 0.0f && consumer.inv_beta < 0x1p100f;
   return {&quantizer.channels(),    quantizer.is_signed(),
