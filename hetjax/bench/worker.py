@@ -63,7 +63,9 @@ def main(request: str, reply: str) -> None:
   # The engines start their pools on the processors they may use: as many as there are threads.
   allowed = sorted(os.sched_getaffinity(0))
   os.sched_setaffinity(0, allowed[: asked["threads"]])
-  if asked["benchmark"] == "training":  # as the launchers that train
+  # As the launchers that train; and layers alone would return their results' memory after every
+  # call, which within a network they do not.
+  if asked["benchmark"] in ("training", "profile"):
     from hetjax.learn import keep_memory
 
     keep_memory()

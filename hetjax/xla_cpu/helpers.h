@@ -19,7 +19,8 @@ namespace hetjax {
 // One call's tasks.
 class SharedTasks {
  public:
-  SharedTasks(int64_t count, const std::function<void(int64_t)>* task) : count_(count), task_(task) {}
+  SharedTasks(int64_t count, const std::function<void(int64_t)>* task)
+      : count_(count), task_(task) {}
 
   // Runs tasks until none is left to claim.
   void Work() {
@@ -62,8 +63,8 @@ class SharedTasks {
 // after the last one's. Helpers therefore stay and look for more before they go back to their pool,
 // but not for long: the pool may have other work.
 //
-// There are as many helpers as free_ ones and offers together. Whoever offers takes free helpers, so
-// that none is promised twice, and a helper leaves only as a free one, so that every offer is taken.
+// There are as many helpers as free_ ones and offers together. Whoever offers takes free helpers,
+// so that none is promised twice; a helper leaves only as a free one, so that every offer is taken.
 class Lingering {
  public:
   using Clock = std::chrono::steady_clock;

@@ -14,9 +14,9 @@ namespace hetjax {
 
 // Threads claim tasks from a counter; the caller claims too. The caller waits only for tasks that
 // some thread has already claimed and so is running: a helper that the pool never gets to start is
-// not waited for. A handler that itself runs on a pool thread therefore cannot deadlock. Helpers that
-// start late find nothing to claim; the state they look at is shared and outlives the call. No call
-// is helped by more threads than its pool has, though they may be those of another pool of the process.
+// not waited for. A handler that itself runs on a pool thread therefore cannot deadlock. Helpers
+// that start late find nothing to claim; the state they look at is shared and outlives the call. No
+// call is helped by more threads than its pool has, though they may be another pool's.
 class PoolExecutor final : public Executor {
  public:
   explicit PoolExecutor(::xla::ffi::ThreadPool pool)

@@ -1,6 +1,6 @@
-// Float32 convolutions, their gradients, those of quantizers and max pooling against plain loops, on
-// random layers, for every instruction set of the machine, in one thread and in several. Values are small
-// integers or eighths, so that sums are exact in any order.
+// Float32 convolutions, their gradients, those of quantizers, and max pooling against plain loops,
+// on random layers, for every instruction set of the machine, in one thread and in several. Values
+// are small integers or eighths, so that sums are exact in any order.
 //
 //   float_test [seed [cases]]
 #include <cmath>

@@ -32,8 +32,9 @@ void PackCodes(const Call& call, const MatrixCodes& codes, int64_t first, int64_
                uint8_t* scratch) {
   for (int64_t i = 0; i < pixels; i += kPackedTogether) {
     const int64_t count = std::min<int64_t>(kPackedTogether, pixels - i);
-    call.kernels.pack(*codes.channels, codes.codes + i * codes.pixel_bytes, count, codes.pixel_bytes,
-                      scratch, codes.records + (first + i) * codes.record_bytes, codes.record_bytes);
+    call.kernels.pack(*codes.channels, codes.codes + i * codes.pixel_bytes, count,
+                      codes.pixel_bytes, scratch,
+                      codes.records + (first + i) * codes.record_bytes, codes.record_bytes);
   }
 }
 
@@ -137,8 +138,8 @@ void Conv(const Layer& layer, const Geometry& given, const ConvArguments& given_
   const int64_t pixels = geometry.batch * height * width;
   if (pixels == 0) return;
   // Threads that share a matrix layer's pixels all unpack its weights, which takes as long as some
-  // pixels; threads that share blocks of few pixels have to pack once all are done, which was slower
-  // than one thread (7x7x512).
+  // pixels. Threads that share blocks of few pixels have to pack once all are done, which was
+  // slower than one thread (7x7x512).
   const int64_t shared_pixels =
       layer.is_matrix() ? std::max<int64_t>(0, pixels - kUnpackingPixels) : pixels;
   const int64_t products =

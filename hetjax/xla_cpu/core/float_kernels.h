@@ -1,4 +1,5 @@
-// Inner loops of float32 convolutions, quantizers and pooling. Plain data only, for the reason that kernels.h gives.
+// Inner loops of float32 convolutions, quantizers and pooling. Plain data only, for the reason that
+// kernels.h gives.
 #ifndef HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
 #define HETJAX_XLA_CPU_CORE_FLOAT_KERNELS_H_
 

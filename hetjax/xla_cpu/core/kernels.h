@@ -74,8 +74,8 @@ struct Channels;
 struct MatrixCodes {
   const Channels* channels;
   bool is_signed;
-  bool is_plain;         // unsigned, and inv_beta positive and so small that what is flushed to zero
-                         // would have the code of zero anyway
+  bool is_plain;         // unsigned, and inv_beta positive and so small that what is flushed to
+                         // zero would have the code of zero anyway
   float inv_beta;
   uint8_t* codes;        // [slots, of outputs or not][pixel_bytes]
   int64_t pixel_bytes;
@@ -238,8 +238,8 @@ struct Kernels {
   int32_t wide_tile;  // of one of more than kBlock lanes
   void (*run)(const Tile&);
   void (*depthwise)(const DepthwiseTile&);
-  // As many pixels of a row with narrow weights, whose rows of codes are equally far apart and whose
-  // residuals lie one after another, for a plain consumer: to its codes, of whole groups. Or null.
+  // So many pixels of a row with narrow weights, whose rows of codes are equally far apart and
+  // whose residuals lie one after another, to a plain consumer's codes, of whole groups. Or null.
   void (*depthwise_codes)(const DepthwiseTile& first, int64_t pixels, int64_t row_step,
                           const MatrixCodes& to, uint8_t* codes);
   void (*expand[4])(const Expansion&);  // by level index

@@ -29,8 +29,8 @@ struct Configuration {
   uint8_t rows[16] = {};
 };
 
-// All that was written is in memory. GCC does not know that its instructions for matrices read any, so
-// it may keep values in registers, or never write them.
+// All that was written is in memory. GCC does not know that its instructions for matrices read any,
+// so it may keep values in registers, or never write them.
 HETJAX_INLINE void WriteAll(const void* last) {
 #if defined(__GNUC__) && !defined(__clang__)
   asm volatile("" : : "r"(last) : "memory");

@@ -49,9 +49,9 @@ MatrixTask::MatrixTask(const Call& call, const Window& window, const ExpandedWin
   }
 }
 
-// Tiles of which all blocks are computed before those of the next ones are: as many as there are unless
-// what is read and written of their outputs, a part of every pixel's by each block, would leave the cache
-// meanwhile.
+// Tiles of which all blocks are computed before those of the next ones are: as many as there are
+// unless what is read and written of their outputs, a part of every pixel's by each block, would
+// leave the cache meanwhile.
 int64_t MatrixTask::BandTiles(bool packs) const {
   const Layer& layer = call_.layer;
   const ConvArguments& a = call_.arguments;
@@ -61,8 +61,9 @@ int64_t MatrixTask::BandTiles(bool packs) const {
   // Weights are then kept for all of them, and read again for every band.
   const int64_t weights = layer.blocks_per_group * unpacked_bytes_;
   if (layer.groups > 1 || layer.blocks_per_group == 1 || weights > kMostBandWeights) return tiles_;
-  // While a band's first tile is finished the last one of the band before is packed. Their slots may
-  // overlap by less than a piece: Worker::Turn packs a tile's first piece before it finishes any.
+  // While a band's first tile is finished the last one of the band before is packed. Their slots
+  // may overlap by less than a piece: Worker::Turn packs a tile's first piece before it finishes
+  // any.
   return std::min(tiles_, std::max<int64_t>(2, kBandBytes / tile_bytes));
 }
 

@@ -33,8 +33,8 @@ inline uint32_t Factor(const Layer& layer, int level, bool is_signed) {
 // One task's outputs: windows' pixels times the blocks [begin, end).
 class Task {
  public:
-  // Values go to `values`, or to the call's out if that is null: the window's own [pixels][outputs],
-  // or of depthwise layers a row of the window's.
+  // Values go to `values`, or to the call's out if that is null: the window's own
+  // [pixels][outputs], or of depthwise layers a row of the window's.
   Task(const Call& call, const Window& window, float* values)
       : call_(call),
         window_(window),
@@ -46,8 +46,8 @@ class Task {
     for (int64_t block = begin; block < end; ++block) RunBlock(block);
   }
 
-  // Row by row, each followed by `then` with its number among the call's. With `codes` a row of these
-  // is computed in place of values, if the kernels do that.
+  // Row by row, each followed by `then` with its number among the call's. With `codes` a row of
+  // these is computed in place of values, if the kernels do that.
   void RunDepthwise(const ExpandedWindow& input, const MatrixCodes* codes,
                     const std::function<void(int64_t y)>& then);
 
