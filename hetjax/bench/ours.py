@@ -86,30 +86,15 @@ def dense_layer(spec: MatvecSpec, mix: Mix) -> Layer:
   return _random_layer(kernel_shape, layout, None, shape, image=False)
 
 
-def _check_accumulators(got: jax.Array, want: jax.Array) -> None:
-  """Equal int32 accumulators of the implementation and of the reference.
+def _check_equal(got: jax.Array, want: jax.Array, what: str) -> None:
+  """Equal results of the implementation and of the reference.
 
   Raises:
     Wrong: they differ.
   """
   wrong = np.count_nonzero(np.asarray(got) != np.asarray(want))
   if wrong:
-    raise Wrong(f"{wrong} of {want.size} accumulators differ from the reference implementation's")
-
-
-def _check_output(got: np.ndarray, want: np.ndarray, what: str) -> None:
-  """Equal records, or values within 2 ulp; where values round apart, records may as well.
-
-  Raises:
-    Wrong: more than one in ten thousand bytes of records, or any value, is off.
-  """
-  if got.dtype == np.uint8:
-    bad, allowed = np.count_nonzero(got != want), 1e-4
-  else:
-    bad = np.count_nonzero(np.abs(got - want) > 2 * np.spacing(np.maximum(np.abs(want), 1e-6)))
-    allowed = 0.0
-  if bad > allowed * want.size:
-    raise Wrong(f"{bad} of {want.size} {what} differ from the reference implementation's")
+    raise Wrong(f"{wrong} of {want.size} {what} differ from the reference implementation's")
 
 
 def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> list[Candidate]:
@@ -129,7 +114,7 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
   if layer.inv_beta is not None:
     a = ops.quantize_pack(a, layer.inv_beta, layout=layer.weights.layout, signed=layer.signed)
   sums = functools.partial(ops.packed_conv, a, layer.weights, signed=layer.signed, **window)
-  _check_accumulators(sums(), sums(implementation="reference"))
+  _check_equal(sums(), sums(implementation="reference"), "accumulators")
 
   def call(layers, x, weights, scale, bias, inv_beta, follows, implementation=None):
     for _ in range(layers):
@@ -163,7 +148,7 @@ def conv_candidates(spec: ConvSpec, mix: Mix, counts: Sequence[int] = (1,)) -> l
     }
     for where, (compiled, operands) in settings.items():
       if layers == 1:
-        _check_output(np.asarray(compiled(*operands)), want, "record bytes")
+        _check_equal(np.asarray(compiled(*operands)), want, "record bytes")
       setting = f"{layers} a call, weights as {where}"
       candidates.append(_candidate(setting, compiled, operands, layers))
   return candidates
@@ -194,8 +179,9 @@ def dense_candidates(
   found = []
   for spec in specs:
     x = jnp.copy(layer.x[: spec.batch])
-    _check_accumulators(ops.packed_matmul(x, prepared, **options), sums[: spec.batch])
-    _check_output(np.asarray(run(x, prepared, *rest)), values[: spec.batch], "values")
+    accumulators = ops.packed_matmul(x, prepared, **options)
+    _check_equal(accumulators, sums[: spec.batch], "accumulators")
+    _check_equal(np.asarray(run(x, prepared, *rest)), values[: spec.batch], "values")
     found.append([_candidate("1 a call", run, (x, each, *rest), 1) for each in copied])
   return found
 
