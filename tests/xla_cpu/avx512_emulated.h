@@ -28,6 +28,14 @@ inline simde__m512 MaskzLoadFloats(simde__mmask16 mask, const float* p) {
   return simde__m512_from_private(to);
 }
 
+inline simde__m512i MaskzLoadInts(simde__mmask16 mask, const void* p) {
+  simde__m512i_private to = {};
+  for (int i = 0; i < 16; ++i) {
+    if (mask >> i & 1) to.u32[i] = static_cast<const uint32_t*>(p)[i];
+  }
+  return simde__m512i_from_private(to);
+}
+
 inline simde__m512i WidenBytes(__m256i x) {
   const simde__m256i_private from = simde__m256i_to_private(x);
   simde__m512i_private to;
@@ -40,6 +48,18 @@ inline simde__m512i WidenWords(__m256i x) {
   simde__m512i_private to;
   for (int i = 0; i < 16; ++i) to.u32[i] = from.u16[i];
   return simde__m512i_from_private(to);
+}
+
+inline simde__m512i WidenSignedWords(__m256i x) {
+  const simde__m256i_private from = simde__m256i_to_private(x);
+  simde__m512i_private to;
+  for (int i = 0; i < 16; ++i) to.i32[i] = from.i16[i];
+  return simde__m512i_from_private(to);
+}
+
+template <int kHalf>
+__m256i Half(simde__m512i x) {
+  return simde__m512i_to_private(x).m256i[kHalf];
 }
 
 inline simde__m512i WithZeros(__m256i x) {
@@ -119,6 +139,7 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 // Compilers have some of these as macros.
 #undef _mm512_cmp_ps_mask
 #undef _mm512_cvt_roundps_epi32
+#undef _mm512_extracti64x4_epi64
 #undef _mm512_inserti64x4
 #undef _mm512_setr_epi64
 #undef _mm512_shuffle_i64x2
@@ -138,6 +159,7 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_castsi512_si256 simde_mm512_castsi512_si256
 #define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvt_roundps_epi32(x, mode) emulated::Round<(mode)>(x)
+#define _mm512_cvtepi16_epi32 emulated::WidenSignedWords
 #define _mm512_cvtepi16_epi8 emulated::LowBytesOfHalves
 #define _mm512_cvtepi32_epi8 emulated::LowBytes
 #define _mm512_cvtepi32_ps emulated::ToFloats
@@ -146,6 +168,7 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_cvttps_epi32 emulated::Truncate
 #define _mm512_dpbusd_epi32 simde_mm512_dpbusd_epi32
 #define _mm512_dpwssd_epi32 simde_mm512_dpwssd_epi32
+#define _mm512_extracti64x4_epi64(x, half) emulated::Half<(half)>(x)
 #define _mm512_fmadd_ps simde_mm512_fmadd_ps
 #define _mm512_inserti64x4 simde_mm512_inserti64x4
 #define _mm512_loadu_ps simde_mm512_loadu_ps
@@ -157,6 +180,7 @@ void MaskStore(void* to, uint64_t mask, Vector x) {
 #define _mm512_mask_storeu_epi32 emulated::MaskStore<4>
 #define _mm512_mask_storeu_epi8 emulated::MaskStore<1>
 #define _mm512_mask_storeu_ps emulated::MaskStore<4>
+#define _mm512_maskz_loadu_epi32 emulated::MaskzLoadInts
 #define _mm512_maskz_loadu_epi8 emulated::MaskzLoadBytes
 #define _mm512_maskz_loadu_ps emulated::MaskzLoadFloats
 #define _mm512_maskz_mov_ps simde_mm512_maskz_mov_ps
