@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def _default_footprint() -> float:
   return max([LEAST_FOOTPRINT, *(FOOTPRINT_OF_CACHES * size for size in sizes)])
 
 
+def _room() -> float:
+  """Bytes of memory that copies may take, half of what is free."""
+  return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+
+
 def measure(
   threads: int,
   *,
@@ -90,7 +96,8 @@ def measure(
     mixes: Keys of `workloads.MIXES`.
     peers: Engines to compare with.
     places: "cache" repeats one copy of the weights, which stays in cache if it fits; "memory" goes
-      through copies of `footprint` bytes in all, so that each comes from memory.
+      through copies of `footprint` bytes in all, so that each comes from memory. Where there is no
+      room for the copies of all engines a row says so instead.
     footprint: Bytes; None: several times the processor's caches.
 
   Raises:
@@ -98,6 +105,11 @@ def measure(
   """
   bytes_of_copies = (footprint or _default_footprint()) if "memory" in places else 0
   out: list[Row] = []
+  wanted, room = bytes_of_copies * (len(mixes) + len(peers)), _room()
+  if wanted > room:
+    reason = f"copies that no cache holds take {wanted / 1e9:.0f} GB, there is room for"
+    out.append(missing("weights from memory", 32, f"{reason} {room / 1e9:.0f} GB"))
+    places, bytes_of_copies = [place for place in places if place != "memory"], 0
   matrix = lambda spec: (spec.channels, spec.outputs)
   for _, group in itertools.groupby(specs, key=matrix):
     same = list(group)

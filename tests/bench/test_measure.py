@@ -126,6 +126,15 @@ def test_a_peer_that_makes_no_copies_is_missing_from_memory():
   assert [r["missing"] for r in found] == ["it cannot have several copies of its weights"] * 2
 
 
+def test_without_room_for_copies_weights_come_from_cache_alone():
+  spec = MatvecSpec("tiny", 1, 256, 32)
+  found = matvec.measure(
+    1, seconds=0.0, specs=(spec,), mixes=("4-bit",), peers=(Right(),), footprint=1e15
+  )
+  assert found[0]["engine"] == "weights from memory" and "2000000 GB" in found[0]["missing"]
+  assert [r["place"] for r in found[1:]] == ["cache", "cache"]
+
+
 def test_copies_take_turns():
   calls = []
   from hetjax.bench.peers import Candidate
