@@ -75,7 +75,7 @@ LARGEST_EMBEDDED = 64 << 10  # bytes of an array
 class Program:
   """A graph that runs: jitted, large arrays handed in as arguments so that none is copied.
 
-  Every argument costs a call about a microsecond, so small arrays are part of the program.
+  Every argument takes time in every call, so small arrays are part of the program.
   """
 
   graph: Graph

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "error.h"
 #include "float_kernels.h"
 #include "rounding.h"
+#include "scratch.h"
 
 namespace hetjax {
 namespace {
@@ -52,7 +52,7 @@ void RunMaxPool(const MaxPool& pool, const float* x, float* y, Executor& executo
   const int64_t each = std::max<int64_t>(1, kTaskValues / taps / row_values);
   executor.Run(CeilDiv(rows, each), [&](int64_t task) {
     const ExactFloats exact;
-    std::vector<const float*> sources(static_cast<size_t>(taps));
+    const auto sources = reinterpret_cast<const float**>(TaskScratch(taps * 8));
     for (int64_t row = task * each; row < std::min(rows, (task + 1) * each); ++row) {
       const float* const image = x + row / height * g.height * g.width * pool.channels;
       const int64_t top = row % height * g.stride[0] - g.pad_low[0];
@@ -65,14 +65,13 @@ void RunMaxPool(const MaxPool& pool, const float* x, float* y, Executor& executo
         for (int64_t i = down.begin; i < down.end; ++i) {
           const int64_t first = (top + i * g.dilation[0]) * g.width + left;
           for (int64_t j = across.begin; j < across.end; ++j) {
-            sources[static_cast<size_t>(count++)] =
-                image + (first + j * g.dilation[1]) * pool.channels;
+            sources[count++] = image + (first + j * g.dilation[1]) * pool.channels;
           }
         }
         if (count == 0) {
           std::fill_n(out, pool.channels, -std::numeric_limits<float>::infinity());
         } else {
-          kernels.maximum({count, sources.data(), pool.channels, out});
+          kernels.maximum({count, sources, pool.channels, out});
         }
       }
     }
