@@ -70,11 +70,11 @@ def _spent(trial: Trial, bits, specs: LayerSpecs, float_bytes: int, size: int) -
 def packed_row(experiment: Experiment, trial: Trial, variables, workdir: Path, splits) -> dict:
   run = experiment.run
   made = measure.pack(experiment, variables, workdir / f"{trial.name}.safetensors")
-  artifact, variables, size = made.artifact, made.variables, made.file_bytes
+  artifact, size = made.artifact, made.file_bytes
   answers, unlike = {}, 0
   for split in splits:
     answers[split] = map_batches(made.network, experiment.dataset.inputs(split))
-    trained = experiment.predict(variables, "quantized", split)
+    trained = experiment.predict(made.variables, "quantized", split)
     unlike += int(np.sum(predictions(answers[split]) != trained))
   float_bytes = float32_bytes(float_variables(variables, run.specs))
   bits = artifact.assignment.bits

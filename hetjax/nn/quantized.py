@@ -113,7 +113,10 @@ class QuantizedLayer(nn.Module, kw_only=True):
     """Runs the float, noise or quantized mode. Called once, inside `nn.compact`."""
     channels, features = spec.in_channels, spec.out_channels
     kernel = self.param("kernel", kernel_init, kernel_shape, param_dtype)
-    bias = self.param("bias", bias_init, (features,), param_dtype) if bias_init else None
+    if bias_init:
+      bias = self.param("bias", bias_init, (features,), param_dtype)
+    else:  # one that `slim` folded a norm into
+      bias = self.get_variable("params", "bias")
     if (
       self.mode == "float"
       and not self.is_initializing()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hetjax import models
+from hetjax import models, runtime
 from hetjax import nn as hnn
 from hetjax.nn.packing import artifact_of, variables_of
 from hetjax.pack import from_bytes, size_breakdown, to_bytes
@@ -49,27 +49,77 @@ def test_training_and_packed_bits_agree_on_slim_variables(case):
   np.testing.assert_array_equal(run, trained)
 
 
-def test_norms_and_scales_take_a_third_of_the_bytes(case):
+def test_fused_programs_agree_too_since_no_norm_is_left_to_fold(case):
+  model, images, variables, specs = case
+  norm = variables["params"]["stem_norm"]
+  flipped = {**norm, "scale": -np.asarray(norm["scale"])}
+  params = {**variables["params"], "stem_norm": flipped}
+  slim = hnn.slim(model, {**variables, "params": params}, images)
+  assert (slim["params"]["stem_norm"]["bias"] == 0).all()
+  network = runtime.build(_artifact(model, slim, specs), images.shape[1:])
+  x = jax.random.normal(jax.random.key(1), (300, *images.shape[1:]))
+  trained = jax.jit(lambda v, x: model.apply(v, x, mode="quantized"))(slim, x)
+  np.testing.assert_array_equal(network(x), trained)
+  before = model.apply({**variables, "params": params}, x, mode="float")
+  after = model.apply(slim, x, mode="float")
+  np.testing.assert_allclose(after, before, atol=5e-3 * float(jnp.max(jnp.abs(before))))
+
+
+class _Kept(linen.Module):
+  """Norms that follow no layer alone: of an input, of a layer read twice, of a large epsilon."""
+
+  @linen.compact
+  def __call__(self, x, *, mode="float"):
+    norm = lambda **options: linen.BatchNorm(use_running_average=True, **options)
+    y = hnn.Dense(5, mode=mode)(norm()(x))
+    y = y + norm()(y)
+    return norm(epsilon=0.5)(hnn.Dense(3, mode=mode)(y))
+
+
+def test_norms_that_follow_no_layer_alone_stay():
+  model = _Kept()
+  x = jax.random.normal(jax.random.key(0), (9, 4))
+  variables = random_variables(model, x, 0)
+  slim = hnn.slim(model, variables, x)
+  for i in range(3):
+    path = f"BatchNorm_{i}"
+    assert (slim["batch_stats"][path]["mean"] == 0).all()
+    assert (slim["params"][path]["bias"] != 0).any()
+  assert "alpha" in slim["params"]["Dense_0"]
+  np.testing.assert_allclose(model.apply(slim, x), model.apply(variables, x), atol=1e-2)
+
+
+def test_a_gain_of_nothing_keeps_its_norm(case):
+  model, images, variables, _ = case
+  norm = variables["params"]["stem_norm"]
+  scale = np.asarray(norm["scale"]).copy()
+  scale[0] = 0
+  params = {**variables["params"], "stem_norm": {**norm, "scale": scale}}
+  slim = hnn.slim(model, {**variables, "params": params}, images)
+  assert slim["params"]["stem_norm"]["scale"][0] == 0
+  assert "bias" not in slim["params"]["stem_conv"]
+
+
+def test_norms_take_no_bytes_and_scales_few(case):
   model, images, variables, specs = case
   before = size_breakdown(_artifact(model, variables, specs))
   after = size_breakdown(_artifact(model, hnn.slim(model, variables, images), specs))
   assert (after["codes"], after["bits"]) == (before["codes"], before["bits"])
-  assert after["norms"] * 4 == before["norms"]
-  # Alpha of every layer, beta, and the classifier's bias.
-  count = sum(s.out_channels + 1 for s in specs.values()) + specs["head"].out_channels
-  assert after["scales"] == 2 * count
+  assert after["norms"] == 0
+  # Alpha and bias of every layer, and beta, in half precision.
+  assert after["scales"] == 2 * sum(2 * s.out_channels + 1 for s in specs.values())
   assert sum(after.values()) < sum(before.values())
 
 
 def test_what_half_precision_cannot_hold_stays(case):
   model, images, variables, _ = case
-  stem = variables["params"]["stem_conv"]
+  head = variables["params"]["head"]
   for value in (1e5, 1e-6):  # too large, and too small for a factor
-    alpha = np.asarray(stem["alpha"]).copy()
+    alpha = np.asarray(head["alpha"]).copy()
     alpha[0] = value
-    params = {**variables["params"], "stem_conv": {**stem, "alpha": alpha}}
+    params = {**variables["params"], "head": {**head, "alpha": alpha}}
     slim = hnn.slim(model, {**variables, "params": params}, images)
-    np.testing.assert_array_equal(slim["params"]["stem_conv"]["alpha"], alpha)
+    np.testing.assert_array_equal(slim["params"]["head"]["alpha"], alpha)
 
 
 def test_small_biases_do_not_keep_a_leaf_from_rounding(case):
