@@ -1,5 +1,6 @@
 """Slim variables: nearly the same network, few bytes besides the codes."""
 
+import flax
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,14 @@ import pytest
 
 from hetjax import models, runtime
 from hetjax import nn as hnn
-from hetjax.nn.packing import artifact_of, variables_of
-from hetjax.pack import from_bytes, size_breakdown, to_bytes
+from hetjax.nn.packing import artifact_of, float_variables, variables_of
+from hetjax.pack import (
+  float32_bytes,
+  float32_file_bytes,
+  from_bytes,
+  size_breakdown,
+  to_bytes,
+)
 from tests.shared.nets import random_assignment, random_variables
 
 CONFIG = {"stage_sizes": (1, 1), "widths": (6, 10)}
@@ -109,6 +116,19 @@ def test_norms_take_no_bytes_and_scales_few(case):
   # Alpha and bias of every layer, and beta, in half precision.
   assert after["scales"] == 2 * sum(2 * s.out_channels + 1 for s in specs.values())
   assert sum(after.values()) < sum(before.values())
+
+
+def test_in_float32_it_is_counted_without_idle_norms(case):
+  model, images, variables, specs = case
+  slim = hnn.slim(model, variables, images)
+  tree = float_variables(slim, specs)
+  del tree["batch_stats"]
+  flat = flax.traverse_util.flatten_dict(tree, sep="/")
+  folded = {k: v for k, v in flat.items() if "norm" not in k}
+  expected = float32_bytes(flax.traverse_util.unflatten_dict(folded, sep="/"))
+  assert float32_file_bytes(_artifact(model, slim, specs)) == expected
+  kept = _artifact(model, variables, specs)  # its norms do something
+  assert float32_file_bytes(kept) == float32_bytes(float_variables(variables, specs))
 
 
 def test_what_half_precision_cannot_hold_stays(case):
