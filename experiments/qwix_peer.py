@@ -3,7 +3,8 @@
 Qwix quantizes weights per output channel and activations per example by their range, with
 straight-through gradients. Its own integer convolutions do not compile for 2 and 4 bits on XLA's
 CPU backend (0.1.8), so its quantizer is put before float convolutions, which compute the same: the
-scales stand outside of the sums. First and last layer get 8 bits as in hetjax.
+scales stand outside of the sums. First and last layer get 8 bits as in hetjax, and attention's
+products of activations stay float32 as there.
 
 Needs the extra `peers`.
 """
@@ -19,7 +20,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from hetjax.core import Assignment
+from hetjax.core import Palette
 from hetjax.core.layers import LayerSpecs
 from hetjax.learn.overhead import overhead_bytes
 from hetjax.learn.prices import file_bytes
@@ -46,19 +47,13 @@ def quantized_model(model: nn.Module, specs: LayerSpecs, bits: int) -> nn.Module
   """The model in float mode with Qwix's quantizer before its convolutions and dense layers.
 
   Raises:
-    ValueError: bits that Qwix has no type for, or dense layers that are not pinned: what Qwix would
-      make of attention is another network.
+    ValueError: bits that Qwix has no type for.
     ImportError: Qwix is not installed.
   """
   import qwix
 
   if bits not in QTYPES:
     raise ValueError(f"bits must be one of {sorted(QTYPES)}, got {bits}")
-
-  if any(s.kind == "dense" and s.pinned_bits is None for s in specs.values()):
-    raise ValueError(
-      f"model must be convolutional but for its last layer, got {type(model).__name__}"
-    )
 
   class Provider(qwix.QtProvider):
     def get_intercept_map(self):
@@ -72,6 +67,8 @@ def quantized_model(model: nn.Module, specs: LayerSpecs, bits: int) -> nn.Module
       return _convolve(x, kernel, **geometry)
 
     def dot_general(self, x, kernel, dimension_numbers, *args, **options):
+      if any(dimension_numbers[1]):  # attention's own products, float32 in hetjax too
+        return jax.lax.dot_general(x, kernel, dimension_numbers, *args, **options)
       rule, _ = self._get_current_rule_and_op_id("dot_general")
       kernel = _rounded(kernel, rule.weight_qtype, (1,), rule.weight_calibration_method)
       x = _rounded(x, rule.act_qtype, (0,), ACTIVATION_METHODS[rule.act_qtype])
@@ -119,9 +116,8 @@ def train(
 
 def packed_bytes(experiment: Experiment, trained: Mapping[str, Any], bits: int) -> int:
   """Bytes of a hetjax file with one level everywhere, as Qwix has no packed one."""
-  levels = Assignment.uniform(experiment.run.specs, bits).bits
   codes = 0
-  for name, spec in experiment.run.specs.items():
-    counts = [int((levels[name] == p).sum()) for p in spec.palette.descending]
-    codes += int(file_bytes(counts, spec))
+  for spec in experiment.run.specs.values():
+    palette = spec.palette if spec.pinned_bits else Palette((bits,))
+    codes += int(file_bytes([spec.in_channels], dataclasses.replace(spec, palette=palette)))
   return codes + overhead_bytes(experiment, trained)

@@ -7,6 +7,8 @@ import pytest
 import qwix
 
 from experiments import qwix_peer
+from hetjax import models
+from hetjax import nn as hnn
 from hetjax.nn.packing import float_variables
 from hetjax.pack import float32_bytes
 from tests.shared import tiny
@@ -71,14 +73,40 @@ def test_training_moves_every_kernel_and_sizes_are_those_of_one_level():
   free = sum(s.weights for s in exp.run.specs.values() if s.pinned_bits is None)
   assert sizes[4] - sizes[2] == pytest.approx(free * 2 / 8, rel=0.05)
   assert sizes[4] < float32_bytes(float_variables(trained, exp.run.specs))
+  assert sizes[4] < qwix_peer.packed_bytes(exp, trained, 8)  # a level that no palette here has
   with pytest.raises(ValueError, match=r"bits must be one of \[2, 4, 8\], got 3"):
     qwix_peer.quantized_model(exp.run.model, exp.run.specs, 3)
 
 
-def test_networks_of_dense_layers_are_refused():
+def _int4(x, axis, method):
+  whole = qwix.quantize(x, "int4", channelwise_axes=(axis,), calibration_method=method)
+  return qwix.dequantize(whole)
+
+
+def test_dense_layers_are_rounded_by_qwix():
+  model = models.create("lenet_300_100", hidden=(5,))
+  x = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
+  variables = model.init(jax.random.key(1), x)
+  options = {"mode": "float", "capture_intermediates": True, "mutable": ["intermediates"]}
+  changed = qwix_peer.quantized_model(model, hnn.layer_specs(model, x), 4)
+  got = changed.apply(variables, x, **options)[1]["intermediates"]["hidden0"]["__call__"][0]
+  kernel = _int4(variables["params"]["hidden0"]["kernel"], 1, "absmax")
+  want = _int4(x.reshape(3, -1), 0, "minmax") @ kernel
+  np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_products_of_activations_stay_float32():
   case = tiny_case("vit")
-  with pytest.raises(ValueError, match="model must be convolutional.*got ViT"):
-    qwix_peer.quantized_model(case.model, case.specs, 4)
+  model = qwix_peer.quantized_model(case.model, case.specs, 4)
+  options = {"mode": "float", "capture_intermediates": True, "mutable": ["intermediates"]}
+  values = model.apply(case.variables, case.inputs, **options)[1]["intermediates"]
+  got = lambda name: values["block0"]["attention"][name]["__call__"][0]
+  heads = lambda name: got(name).reshape(*got(name).shape[:-1], case.model.heads, -1)
+  y = jax.nn.dot_product_attention(*map(heads, ("query", "key", "value")))
+  params = case.variables["params"]["block0"]["attention"]["output"]
+  kernel = _int4(params["kernel"] * params["alpha"], 1, "absmax")
+  want = _int4(y.reshape(-1, kernel.shape[0]), 0, "minmax") @ kernel + params["bias"]
+  np.testing.assert_allclose(got("output").reshape(want.shape), want, atol=1e-5)
 
 
 def test_gradients_pass_straight_through():
