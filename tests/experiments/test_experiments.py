@@ -13,6 +13,7 @@ from experiments import measure
 from experiments.configs import (
   ablations,
   compare_fashion_mnist,
+  compare_lenet,
   digits,
   fashion_mnist,
   fashion_mnist_mobilenet,
@@ -117,6 +118,7 @@ def test_the_mix_leaves_pinned_layers_out():
   [
     ablations,
     compare_fashion_mnist,
+    compare_lenet,
     fashion_mnist_mobilenet,
     fashion_mnist_resnet10,
     fashion_mnist_resnet20,

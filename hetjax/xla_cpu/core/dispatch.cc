@@ -169,6 +169,10 @@ const Kernels& ActiveKernels() {
 const FloatKernels& ActiveFloatKernels() {
   const Kernels& kernels = ActiveKernels();
 #ifdef HETJAX_X86
+#ifndef HETJAX_EMULATE_AVX512
+  const bool narrow = &kernels == Avx2Kernels() || &kernels == Avx2VnniKernels();
+  if (&kernels != ScalarKernels() && !narrow) return *Avx512FloatKernels();
+#endif
   if (&kernels != ScalarKernels()) return *Avx2FloatKernels();
 #else
   (void)kernels;  // read for its check of a forced instruction set

@@ -81,7 +81,8 @@ struct FloatKernels {
 };
 
 const FloatKernels* GenericFloatKernels();
-const FloatKernels* Avx2FloatKernels();  // where the build has it
+const FloatKernels* Avx2FloatKernels();    // where the build has it
+const FloatKernels* Avx512FloatKernels();  // where the build has it and does not emulate
 
 // Those that go with ActiveKernels().
 const FloatKernels& ActiveFloatKernels();
