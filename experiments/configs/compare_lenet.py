@@ -1,7 +1,7 @@
 """Methods at equal epochs on LeNet-5, whose hidden layer reads every place by a channel of its own.
 
-The question is that of `compare_fashion_mnist`, of a network of few and unlike layers: most products
-are in one, most weights in another, which so has levels between two of the palette's to gain by.
+The question is that of `compare_fashion_mnist`, of a network of few and unlike layers: most of its
+products are in one, most weights in another, whose levels have to lie between two of the palette's.
 Six sizes for the plot; three seeds at the size of two bits everywhere, also for networks of one and
 four bits with as many bytes, and by multiply-accumulates.
 Command: python -m experiments.compare --config experiments/configs/compare_lenet.py \
