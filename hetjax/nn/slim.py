@@ -95,8 +95,8 @@ def _norms(model: nn.Module, example: Any) -> dict[str, _Norm]:
     if is_norm and module.use_scale and module.use_bias:
       calls[path] += 1
       found[path] = _Norm(module.epsilon)
-      is_plain = module.dtype in (None, np.float32) and module.axis in (-1, args[0].ndim - 1)
-      if args and is_plain:
+      is_float32 = module.dtype in (None, np.float32)
+      if is_float32 and args and module.axis in (-1, args[0].ndim - 1):
         args = (checkpoint_name(args[0], f"{_NORM}{path}"), *args[1:])
     return call(*args, **kwargs)
 
@@ -164,8 +164,10 @@ def _scaled(
   """A layer's params with a scale and shift of its outputs in its own alpha and bias.
 
   Alpha is positive: where the gain is not, the weights change sign, and their codes mirror.
-  None if alpha would not be a normal number.
+  None if alpha would not be a normal number, or a plain float checkpoint has none.
   """
+  if "alpha" not in params:
+    return None
   alpha = (np.asarray(params["alpha"], np.float64) * np.abs(gain)).astype(np.float32)
   bias = (np.asarray(params.get("bias", 0.0), np.float64) * gain + shift).astype(np.float32)
   if not (np.isfinite(alpha) & (alpha >= np.finfo(np.float32).tiny) & np.isfinite(bias)).all():
