@@ -67,6 +67,10 @@ def test_fused_programs_agree_too_since_no_norm_is_left_to_fold(case):
   x = jax.random.normal(jax.random.key(1), (300, *images.shape[1:]))
   trained = jax.jit(lambda v, x: model.apply(v, x, mode="quantized"))(slim, x)
   np.testing.assert_array_equal(network(x), trained)
+  options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+  values = jax.jit(lambda v, x: model.apply(v, x, mode="quantized", **options)[1])(slim, x)
+  stem = lambda name: values["intermediates"][name]["__call__"][0]
+  np.testing.assert_array_equal(stem("stem_norm"), stem("stem_conv"))
   before = model.apply({**variables, "params": params}, x, mode="float")
   after = model.apply(slim, x, mode="float")
   np.testing.assert_allclose(after, before, atol=5e-3 * float(jnp.max(jnp.abs(before))))
