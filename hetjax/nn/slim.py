@@ -20,6 +20,7 @@ from hetjax.nn.quantized import QuantizedLayer
 
 _LARGEST = float(np.finfo(np.float16).max)
 _LEAST = float(np.finfo(np.float16).tiny)  # below it half precision loses digits
+_STEP = float(np.finfo(np.float16).smallest_subnormal)
 _FACTORS = ("alpha", "beta", "scale")
 _LAYER, _NORM = "hetjax layer ", "batch norm "  # what marks their outputs and inputs in a trace
 
@@ -58,14 +59,16 @@ def _leaf(path: str) -> str:
 def _half(value: Any, name: str) -> np.ndarray:
   """Rounded to half precision, as float32, if none of the values is out of its range.
 
-  Factors below its normal numbers are out of range too. What is added may be as small as it likes:
-  half precision is then wrong by less than 2^-24.
+  What is added may be as small as it likes: half precision is then wrong by less than 2^-24. Among
+  factors small ones may be only beside large ones, of channels that hardly count; none becomes 0.
   """
   value = np.asarray(value, np.float32)
   size = np.abs(value)
-  if (size > _LARGEST).any() or (name in _FACTORS and ((size < _LEAST) & (size > 0)).any()):
+  small = (size < _LEAST) & (size > 0) & (name in _FACTORS)
+  if (size > _LARGEST).any() or (small.any() and size.max() < 16 * _LEAST):
     return value
-  return value.astype(np.float16).astype(np.float32)
+  rounded = value.astype(np.float16).astype(np.float32)
+  return np.where(small & (rounded == 0), np.copysign(np.float32(_STEP), value), rounded)
 
 
 @dataclasses.dataclass(frozen=True)

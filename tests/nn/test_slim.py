@@ -135,15 +135,24 @@ def test_in_float32_it_is_counted_without_idle_norms(case):
   assert float32_file_bytes(kept) == float32_bytes(float_variables(variables, specs))
 
 
-def test_what_half_precision_cannot_hold_stays(case):
+@pytest.mark.parametrize("alphas", [[1e5, 1.0], [1e-6, 5e-4]])
+def test_what_half_precision_cannot_hold_stays(case, alphas):
   model, images, variables, _ = case
   head = variables["params"]["head"]
-  for value in (1e5, 1e-6):  # too large, and too small for a factor
-    alpha = np.asarray(head["alpha"]).copy()
-    alpha[0] = value
-    params = {**variables["params"], "head": {**head, "alpha": alpha}}
-    slim = hnn.slim(model, {**variables, "params": params}, images)
-    np.testing.assert_array_equal(slim["params"]["head"]["alpha"], alpha)
+  alpha = np.resize(np.float32(alphas), head["alpha"].shape)
+  params = {**variables["params"], "head": {**head, "alpha": alpha}}
+  slim = hnn.slim(model, {**variables, "params": params}, images)
+  np.testing.assert_array_equal(slim["params"]["head"]["alpha"], alpha)
+
+
+def test_factors_of_channels_that_hardly_count_are_rounded_and_stay_positive(case):
+  model, images, variables, _ = case
+  head = variables["params"]["head"]
+  alpha = np.resize(np.float32([1.0, 1e-6, 1e-9]), head["alpha"].shape)
+  params = {**variables["params"], "head": {**head, "alpha": alpha}}
+  got = hnn.slim(model, {**variables, "params": params}, images)["params"]["head"]["alpha"]
+  np.testing.assert_array_equal(got, got.astype(np.float16))
+  assert (got > 0).all() and np.abs(got - alpha).max() <= 2.0**-24
 
 
 def test_small_biases_do_not_keep_a_leaf_from_rounding(case):
