@@ -27,12 +27,13 @@ from experiments.trial import FLOAT, QWIX, Trial, configured
 from hetjax import models
 from hetjax import nn as hnn
 from hetjax.bench import Timing
+from hetjax.core import Assignment
 from hetjax.core.precision import mean_bits
 from hetjax.hardware import load_target
 from hetjax.learn.methods import METHODS, granules_of
 from hetjax.learn.recipe import recipe_of
-from hetjax.nn.packing import float_variables
-from hetjax.pack import float32_bytes, float32_file_bytes, read_artifact
+from hetjax.nn.packing import artifact_of, float_variables
+from hetjax.pack import float32_bytes, float32_file_bytes, read_artifact, size_breakdown
 from hetjax.report import render
 from tests.shared import tiny, tiny_config
 from tests.shared.nets import quantized_variables, random_assignment, random_variables
@@ -111,6 +112,18 @@ def test_the_mix_leaves_pinned_layers_out():
   mix = measure.channel_mix(variables, specs)
   # All free layers have equally many weights per channel here.
   assert mix == {p: pytest.approx(np.mean(bits == p)) for p in np.unique(bits).tolist()}
+
+
+@pytest.mark.parametrize("module", [compare_fashion_mnist, compare_lenet], ids=lambda m: m.__name__)
+def test_the_size_of_two_bits_everywhere_is_that_of_its_file(module):
+  config = module.get_config().to_dict()
+  model = models.create(config["model"], **config["model_config"])
+  x = np.zeros((1, 28, 28, 1), np.float32)
+  variables, specs = random_variables(model, x), hnn.layer_specs(model, x)
+  levels = hnn.packing.assignment_collection(Assignment.uniform(specs, 2), specs)
+  slim = hnn.slim(model, variables | {"assignment": levels}, x)
+  artifact = artifact_of(models.name_of(model), models.config_of(model), slim, specs)
+  assert sum(size_breakdown(artifact).values()) == module.UNIFORM_2_BYTES
 
 
 @pytest.mark.parametrize(

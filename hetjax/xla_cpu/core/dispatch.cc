@@ -169,15 +169,16 @@ const Kernels& ActiveKernels() {
 const FloatKernels& ActiveFloatKernels() {
   const Kernels& kernels = ActiveKernels();
 #ifdef HETJAX_X86
+  if (&kernels == ScalarKernels()) return *GenericFloatKernels();
 #ifndef HETJAX_EMULATE_AVX512
-  const bool narrow = &kernels == Avx2Kernels() || &kernels == Avx2VnniKernels();
-  if (&kernels != ScalarKernels() && !narrow) return *Avx512FloatKernels();
+  const bool is_narrow = &kernels == Avx2Kernels() || &kernels == Avx2VnniKernels();
+  if (!is_narrow) return *Avx512FloatKernels();
 #endif
-  if (&kernels != ScalarKernels()) return *Avx2FloatKernels();
+  return *Avx2FloatKernels();
 #else
   (void)kernels;  // read for its check of a forced instruction set
-#endif
   return *GenericFloatKernels();
+#endif
 }
 
 }  // namespace hetjax
