@@ -184,7 +184,6 @@ class QuantizedLayer(nn.Module, kw_only=True):
       w * finest,
       scale,
       jnp.zeros_like(scale) if bias is None else bias.astype(jnp.float32),
-      length=spec.taps * spec.kernel_shape[2],
       a_max=exact.level_limit(pmax, signed=self.signed),
       w_max=exact.level_limit(pmax, signed=True),
     )

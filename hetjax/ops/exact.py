@@ -1,13 +1,14 @@
 """Integer contractions that are exact although they run on float32 units.
 
 Float32 represents every integer up to 2^24, so a sum of integer products whose magnitudes add up
-to less than that is exact in any order. Longer or wider contractions are split into digits of one
-operand (or of both), each within that bound, and recombined in int32.
+to less than that is exact in any order. Longer or wider contractions are made in parts of so few
+products, which add up in int32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -16,59 +17,66 @@ from jaxtyping import Array, Float, Int
 from hetjax.ops.fma import fma
 
 Bilinear = Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, "..."]]
-_EXACT_BITS = 24
+_EXACT = (1 << 24) - 1
+_LONGEST = 1 << 22
 
 
-def _bits(value: int) -> int:
-  """The least b with value <= 2^b."""
-  return max(0, (value - 1).bit_length())
+def _length(w: Array) -> int:
+  """Products of an output."""
+  return math.prod(w.shape[:-1])
 
 
-def _digits(x: Int[Array, ...], largest: int, width: int) -> list[tuple[Array, int]]:
-  """Digits of `width` bits as float32, with their shifts; the last one carries the sign."""
-  out, shift, left = [], 0, _bits(largest + 1)
-  while left > width:
-    out.append((jnp.bitwise_and(jnp.right_shift(x, shift), (1 << width) - 1), shift))
-    shift, left = shift + width, left - width
-  out.append((jnp.right_shift(x, shift), shift))
-  return [(d.astype(jnp.float32), s) for d, s in out]
+def _parts(a: Array, w: Array, most: int) -> Iterator[tuple[Array, Array]]:
+  """Operands of at most `most` products an output each, whose contractions add up to the whole."""
+  *window, channels, _ = w.shape
+  taps = math.prod(window)
+  if taps > most:  # a window too large for one channel: all but some of its taps are zeroed
+    rows = jnp.arange(taps).reshape(*window, 1, 1)
+    for first in range(0, taps, most):
+      some = jnp.where((rows >= first) & (rows < first + most), w, 0)
+      for c in range(channels):
+        yield _of_channels(a, some, c, c + 1)
+    return
+  count = -(-channels // (most // taps))
+  ends = [channels * i // count for i in range(count + 1)]
+  for first, last in zip(ends, ends[1:], strict=False):
+    yield _of_channels(a, w, first, last)
+
+
+def _of_channels(a: Array, w: Array, first: int, last: int) -> tuple[Array, Array]:
+  """Input channels `first` to `last` of every group."""
+  grouped = a.reshape(*a.shape[:-1], -1, w.shape[-2])[..., first:last]
+  return grouped.reshape(*a.shape[:-1], -1), w[..., first:last, :]
 
 
 def int32_accumulator(
   contract: Bilinear,
-  a: Float[Array, ...],
-  w: Float[Array, ...],
+  a: Float[Array, "... c"],
+  w: Float[Array, "*k g n"],
   *,
-  length: int,
   a_max: int,
   w_max: int,
-) -> Int[Array, ...]:
+) -> Int[Array, "... n"]:
   """`contract(a, w)` as exact int32.
 
   Args:
-    contract: Bilinear in its two float32 arguments; every output sums `length` products at most.
+    contract: Bilinear in its two float32 arguments; every output sums products of all taps and of
+      the input channels of one group, of which `w` holds g, at most. It is called with fewer
+      channels too.
     a: Integers held as float32, magnitudes at most `a_max`.
     w: Integers held as float32, magnitudes at most `w_max`.
-    length: Products per output.
     a_max: Largest magnitude in `a`.
     w_max: Largest magnitude in `w`.
 
   Raises:
-    ValueError: more than 2^22 products an output; no split into digits can be exact then.
+    ValueError: more than 2^22 products an output.
   """
-  if length * a_max * w_max < 1 << _EXACT_BITS:
+  if (length := _length(w)) > _LONGEST:
+    raise ValueError(f"a contraction of {length} products is too long (at most {_LONGEST})")
+  most = _EXACT // (a_max * w_max)
+  if length <= most:
     return contract(a, w).astype(jnp.int32)
-  room = _EXACT_BITS - _bits(length) - 1
-  if room < 1:
-    raise ValueError(f"a contraction of {length} products is too long to be exact (at most 2^22)")
-  w_width = min(_bits(w_max + 1), max(1, room - 1))
-  a_width = max(1, room - w_width)
-  total = jnp.int32(0)
-  for w_digit, w_shift in _digits(w.astype(jnp.int32), w_max, w_width):
-    for a_digit, a_shift in _digits(a.astype(jnp.int32), a_max, a_width):
-      part = contract(a_digit, w_digit).astype(jnp.int32)
-      total = total + jnp.left_shift(part, a_shift + w_shift)
-  return total
+  return sum(contract(*part).astype(jnp.int32) for part in _parts(a, w, most))
 
 
 def scaled_accumulator(
@@ -78,7 +86,6 @@ def scaled_accumulator(
   scale: Float[Array, " n"],
   bias: Float[Array, " n"],
   *,
-  length: int,
   a_max: int,
   w_max: int,
 ) -> tuple[Float[Array, "*m n"], Float[Array, "*m n"]]:
@@ -89,12 +96,12 @@ def scaled_accumulator(
   and none of its gradient has to read the outputs. A call that is differentiated leaves the
   rounding of the product and the sum to the compiler, which is faster.
   """
-  exact = length * a_max * w_max < 1 << _EXACT_BITS
+  exact = _length(w) * a_max * w_max <= _EXACT
 
   def accumulator(a, w):
     if exact:
       return contract(a, w)
-    total = int32_accumulator(contract, a, w, length=length, a_max=a_max, w_max=w_max)
+    total = int32_accumulator(contract, a, w, a_max=a_max, w_max=w_max)
     return total.astype(jnp.float32)
 
   @jax.custom_vjp

@@ -143,7 +143,6 @@ def conv_accumulator(
     contract,
     levels.astype(jnp.float32),
     kernel.astype(jnp.float32),
-    length=weights.kernel_shape[0] * weights.kernel_shape[1] * cg,
     a_max=exact.level_limit(pmax, signed=signed),
     w_max=exact.level_limit(pmax, signed=True),
   )

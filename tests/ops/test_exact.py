@@ -36,9 +36,9 @@ def test_accumulators_are_exact_however_long(length, a_max, w_max, extreme):
     )
   expected = a.astype(np.int64) @ w.astype(np.int64)
   assert np.abs(expected).max() < 2**31
-  got = jax.jit(
-    lambda a, w: exact.int32_accumulator(contract, a, w, length=length, a_max=a_max, w_max=w_max)
-  )(a.astype(np.float32), w.astype(np.float32))
+  got = jax.jit(lambda a, w: exact.int32_accumulator(contract, a, w, a_max=a_max, w_max=w_max))(
+    a.astype(np.float32), w.astype(np.float32)
+  )
   np.testing.assert_array_equal(np.asarray(got), expected)
 
 
@@ -49,10 +49,33 @@ def test_the_plain_contraction_would_not_have_been_exact():
   assert (plain != a @ w).any()
 
 
+@pytest.mark.parametrize(
+  ("window", "channels", "groups"),
+  [(3, 40, 1), (3, 80, 2), (17, 6, 3), (17, 2, 1)],
+)
+def test_convolutions_are_exact_in_every_group(window, channels, groups):
+  rng = np.random.default_rng(window)
+  a = rng.integers(200, 256, (1, window + 1, window, channels))
+  w = rng.integers(200, 256, (window, window, channels // groups, 2 * groups))
+
+  def convolve(a, w):
+    return jax.lax.conv_general_dilated(
+      a, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+  by_group = zip(np.split(a, groups, axis=-1), np.split(w, groups, axis=-1), strict=True)
+  rows = lambda part: np.stack([part[0, i : i + window].reshape(-1) for i in (0, 1)])
+  expected = np.concatenate([rows(x) @ k.reshape(-1, 2) for x, k in by_group], axis=-1)
+  assert expected.max() > 1 << 24
+  operands = jnp.asarray(a, jnp.float32), jnp.asarray(w, jnp.float32)
+  got = exact.int32_accumulator(convolve, *operands, a_max=255, w_max=255)
+  np.testing.assert_array_equal(got[0, :, 0], expected)
+
+
 def test_too_long_is_refused():
-  a = jnp.zeros((1, 1))
+  a, w = jnp.zeros((1, 1 << 23)), jnp.zeros((1 << 23, 1))
   with pytest.raises(ValueError, match="too long"):
-    exact.int32_accumulator(contract, a, a, length=1 << 24, a_max=255, w_max=255)
+    exact.int32_accumulator(contract, a, w, a_max=255, w_max=255)
 
 
 @pytest.mark.parametrize("length", [10, 1000])
@@ -66,9 +89,7 @@ def test_gradients_are_those_of_the_plain_contraction_times_the_scale(length):
   bias = jnp.asarray(rng.normal(size=3), jnp.float32)
 
   def run(a, w, scale, bias):
-    return exact.scaled_accumulator(
-      contract, a, w, scale, bias, length=length, a_max=255, w_max=255
-    )
+    return exact.scaled_accumulator(contract, a, w, scale, bias, a_max=255, w_max=255)
 
   t = (np.asarray(a, np.int64) @ np.asarray(w, np.int64)).astype(np.float32)
   operands = (a, w, scale, bias)
@@ -98,7 +119,7 @@ def test_a_differentiated_accumulator_is_contracted_as_training_does():
   a, w, ones = jnp.ones((2, 4)), jnp.ones((4, 3)), jnp.ones(3)
 
   def run(a):
-    return exact.scaled_accumulator(contracts, a, w, ones, ones, length=4, a_max=1, w_max=1)[0]
+    return exact.scaled_accumulator(contracts, a, w, ones, ones, a_max=1, w_max=1)[0]
 
   run(a)
   assert set(calls) == {"plain"}
