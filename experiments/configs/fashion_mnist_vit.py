@@ -20,7 +20,15 @@ def get_config() -> ml_collections.ConfigDict:
   config = compare_fashion_mnist.get_config()
   config.model = "vit"
   config.model_config = ml_collections.ConfigDict(
-    {"patch": 7, "width": 96, "depth": 4, "heads": 4, "palette": (2, 4, 8)}
+    {
+      "patch": 7,
+      "width": 96,
+      "depth": 4,
+      "heads": 4,
+      # Half of a signed grid would hold the few small negative values of a GELU.
+      "activation": "relu",
+      "palette": (2, 4, 8),
+    }
   )
   for phase, epochs in (("train", 5), ("search", 3), ("finetune", 12)):
     config[phase].steps = epochs * STEPS_PER_EPOCH

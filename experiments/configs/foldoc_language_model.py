@@ -24,7 +24,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.data_options = ml_collections.ConfigDict({"context": 64})
   config.model = "language_model"
   config.model_config = ml_collections.ConfigDict(
-    {"width": 128, "depth": 3, "heads": 4, "palette": (1, 2, 4)}
+    {
+      "width": 128,
+      "depth": 3,
+      "heads": 4,
+      # Half of a signed grid would hold the few small negative values of a GELU.
+      "activation": "relu",
+      "palette": (1, 2, 4),
+    }
   )
   config.batch_size = 32
   config.checkpoint_every = 1000
