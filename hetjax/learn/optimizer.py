@@ -16,13 +16,18 @@ class OptimizerConfig:
   """Learning rates of one phase.
 
   Attributes:
-    learning_rate: Peak rate of kernels, biases and norms.
+    learning_rate: Peak rate of kernels, and of biases, norms and the like.
+    other_rate: Peak rate of the latter; None for `learning_rate`. Kernels are kept in grid units
+      after the float phase, some ten times what they were in a layer of a hundred inputs, and need
+      a rate in proportion, the others do not.
     scale_rate: Adam rate of log alpha and log beta; 0 freezes them (float phase).
     precision_rate: Adam rate of s, without weight decay; 0 freezes it. It stays level and drops to
       a fifth for the last fifth of the phase.
     weight_decay: On kernels only, decoupled.
     warmup_steps: Steps of linear warm-up of every rate, followed by a cosine for all but s.
     rule: "adam", or "sgd" with Nesterov momentum 0.9, for kernels, biases and norms.
+    end_fraction: Of the peak rates, what the cosine ends at: 0, or more in a phase whose weights
+      another one goes on with; 1 for level rates.
   """
 
   learning_rate: float = 2e-3
@@ -31,8 +36,12 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   warmup_steps: int = 100
   rule: str = "adam"
+  end_fraction: float = 0.0
+  other_rate: float | None = None
 
   def __post_init__(self):
+    if not 0 <= self.end_fraction <= 1:
+      raise ValueError(f"end_fraction must be in [0, 1], got {self.end_fraction}")
     if self.rule not in ("adam", "sgd"):
       raise ValueError(f"rule must be 'adam' or 'sgd', got {self.rule!r}")
 
@@ -82,27 +91,28 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
   ramp = optax.linear_schedule(1.0 / warmup, 1.0, warmup)
 
   def cosine(rate):
-    decay = optax.cosine_decay_schedule(rate, max(1, steps))
+    decay = optax.cosine_decay_schedule(rate, max(1, steps), config.end_fraction)
     return lambda count: decay(count) * ramp(count)
 
   def level(rate):
     return lambda count: rate * ramp(count) * jnp.where(count < 0.8 * steps, 1.0, 0.2)
 
-  def body(decay):
+  def body(rate, decay=0.0):
     rules = {"adam": optax.scale_by_adam(), "sgd": optax.trace(0.9, nesterov=True)}
     parts = [rules[config.rule]]
     if decay:
       parts.append(optax.add_decayed_weights(decay))
-    return optax.chain(*parts, optax.scale_by_learning_rate(cosine(config.learning_rate)))
+    return optax.chain(*parts, optax.scale_by_learning_rate(cosine(rate)))
 
+  other = config.learning_rate if config.other_rate is None else config.other_rate
   frozen = optax.set_to_zero()
   adam = lambda rate: _flat(optax.adam(rate))
   scales = in_log_space(adam(cosine(config.scale_rate))) if config.scale_rate else frozen
   precision = adam(level(config.precision_rate)) if config.precision_rate else frozen
   return optax.multi_transform(
     {
-      WEIGHTS: body(config.weight_decay),
-      OTHER: body(0.0),
+      WEIGHTS: body(config.learning_rate, config.weight_decay),
+      OTHER: body(other),
       SCALES: scales,
       PRECISION: precision,
     },

@@ -60,6 +60,14 @@ def test_groups_at_rate_zero_stay_put():
   assert all(np.all(move != 0) for move in moves.values())
 
 
+def test_what_is_no_kernel_can_have_a_rate_of_its_own():
+  same = _moves(OptimizerConfig(learning_rate=1e-2))
+  moves = _moves(OptimizerConfig(learning_rate=1e-2, other_rate=1e-3))
+  for path, move in moves.items():
+    rate = 1.0 if path.endswith("kernel") else 0.1
+    np.testing.assert_allclose(move, rate * same[path], rtol=1e-6)
+
+
 def test_weight_decay_is_for_kernels_only():
   plain = _moves(OptimizerConfig(learning_rate=1e-2, warmup_steps=1))
   decayed = _moves(OptimizerConfig(learning_rate=1e-2, warmup_steps=1, weight_decay=0.5))
@@ -70,13 +78,16 @@ def test_weight_decay_is_for_kernels_only():
     np.testing.assert_allclose(decayed[path], expected, rtol=1e-5, atol=1e-8)
 
 
-def test_schedules():
-  config = OptimizerConfig(learning_rate=1e-2, precision_rate=1e-1, warmup_steps=10)
+@pytest.mark.parametrize("end", [0.0, 0.25, 1.0])
+def test_schedules(end):
+  config = OptimizerConfig(
+    learning_rate=1e-2, precision_rate=1e-1, warmup_steps=10, end_fraction=end
+  )
   moves = _moves(config, steps=50, count=50)
   count = np.arange(50)
   ramp = np.minimum((1 + 9 * count / 10) / 10, 1)  # a tenth at first, all after ten steps
   # Adam under a constant gradient moves by its rate.
-  cosine = 0.5 * (1 + np.cos(np.pi * count / 50)) * ramp
+  cosine = (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * count / 50))) * ramp
   np.testing.assert_allclose(-moves["params/block/conv/bias"][:, 0], 1e-2 * cosine, rtol=1e-3)
   level = np.where(count < 40, 1, 0.2) * ramp
   np.testing.assert_allclose(-moves["precision/block/conv/s"][:, 0], 1e-1 * level, rtol=1e-3)
@@ -91,6 +102,12 @@ def test_sgd_is_nesterov_momentum():
   np.testing.assert_allclose(moves["params/block/conv/kernel"][:, 0], expected, rtol=1e-4)
   with pytest.raises(ValueError, match="rule must be 'adam' or 'sgd', got 'adamw'"):
     OptimizerConfig(rule="adamw")
+
+
+@pytest.mark.parametrize("end", [-0.1, 1.1])
+def test_an_end_that_is_no_fraction_of_the_peak_is_refused(end):
+  with pytest.raises(ValueError, match=rf"end_fraction must be in \[0, 1\], got {end}"):
+    OptimizerConfig(end_fraction=end)
 
 
 def test_in_log_space_is_the_inner_rule_on_logarithms():
