@@ -90,6 +90,9 @@ def train(
 ) -> tuple[Experiment, dict[str, Any]]:
   """Trains from the float network for the steps of search and finetuning together.
 
+  By the rates of the float phase: kernels are not in grid units here, those of finetuning would be
+  too large for them.
+
   Args:
     experiment: Recipe, data and network.
     trained: The float network's variables.
@@ -104,7 +107,7 @@ def train(
     recipe.train,
     name=f"qwix-int{bits}",
     steps=recipe.search.steps + recipe.finetune.steps,
-    optimizer=dataclasses.replace(recipe.finetune.optimizer, scale_rate=0.0),
+    optimizer=dataclasses.replace(recipe.train.optimizer, end_fraction=0.0),
   )
   run = dataclasses.replace(
     experiment.run, model=quantized_model(experiment.run.model, experiment.run.specs, bits)

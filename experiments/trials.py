@@ -45,7 +45,10 @@ def run_trial(
   recipe = recipe_of(config)
   if trial.method == FLOAT:
     steps = recipe.train.steps + recipe.search.steps + recipe.finetune.steps
-    recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=steps))
+    # It is followed by no phase that could go on with its weights, so its rates end at zero.
+    optimizer = dataclasses.replace(recipe.train.optimizer, end_fraction=0.0)
+    train = dataclasses.replace(recipe.train, steps=steps, optimizer=optimizer)
+    recipe = dataclasses.replace(recipe, train=train)
     experiment = Experiment.create(recipe, str(workdir / trial.name))
     variables = float_variables(experiment.train_float(), experiment.run.specs)
     answers = {s: experiment.logits(variables, "float", s) for s in splits}

@@ -35,12 +35,17 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.batch_size = 32
   config.checkpoint_every = 1000
-  for phase, steps in (("train", 4000), ("search", 1500), ("finetune", 3500)):
+  for phase, steps in (("train", 3000), ("search", 1000), ("finetune", 5000)):
     config[phase].steps = steps
     config[phase].label_smoothing = 0.0
     config[phase].warmup_steps = 200
   config.search.precision_rate = 2e-2
   config.finetune.scale_rate = 1e-2
+  # Kernels in units of their grids are about ten times those of the float phase; all else is not.
+  config.search.other_rate = config.finetune.other_rate = config.train.learning_rate
+  config.search.learning_rate, config.finetune.learning_rate = 1e-2, 2e-2
+  # Each phase goes on with the weights of the one before.
+  config.train.end_fraction, config.search.end_fraction = 0.5, 1.0
   config.splits = ("valid",)
   within = {"quantity": "file_bytes", "limit": UNIFORM_2_BYTES}
   config.trials = (

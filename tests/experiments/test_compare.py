@@ -12,7 +12,7 @@ import pytest
 
 from experiments import assigned, compare, repeated, trials
 from hetjax.hardware import load_target
-from hetjax.learn import methods
+from hetjax.learn import methods, phases
 from hetjax.learn.recipe import Experiment
 from tests.shared import tiny_config
 
@@ -52,6 +52,33 @@ def test_all_methods_take_the_same_epochs_and_run_packed_as_they_trained(compare
   assert all(row.get("disagreements", 0) == 0 for row in rows.values())
   assert all(set(row["accuracy"]) == {"valid"} for row in rows.values())
   assert rows["float32"]["file_bytes"] == rows["heterogeneous"]["float_bytes"]
+
+
+@pytest.mark.parametrize("method", [trials.FLOAT, trials.QWIX])
+def test_networks_in_float_units_are_trained_by_the_float_phase_s_rates(
+  config, tmp_path, monkeypatch, method
+):
+  class Trained(Exception):
+    pass
+
+  trained = []
+
+  def train(run, phase, *_):
+    trained.append(phase)
+    if phase.steps > 2:  # not the float network that others start from
+      raise Trained
+    return real(run, phase, *_)
+
+  real = phases.Run.train
+  monkeypatch.setattr(phases.Run, "train", train)
+  float_ = {"learning_rate": 3e-3, "other_rate": 2e-3, "end_fraction": 0.5}
+  finetune = {"learning_rate": 5e-2, "scale_rate": 1e-2}
+  changed = config | {k: config[k] | v for k, v in (("train", float_), ("finetune", finetune))}
+  with pytest.raises(Trained):
+    trials.run_trial(changed, trials.Trial(method, limit=4.0), tmp_path, ("valid",))
+  rates = trained[-1].optimizer
+  assert (rates.learning_rate, rates.other_rate, rates.scale_rate) == (3e-3, 2e-3, 0.0)
+  assert rates.end_fraction == 0.0
 
 
 def test_methods_keep_the_budget_and_layerwise_gives_a_layer_one_level(compared):
