@@ -7,6 +7,7 @@ products, which add up in int32.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -39,7 +40,7 @@ def _parts(a: Array, w: Array, most: int) -> Iterator[tuple[Array, Array]]:
     return
   count = -(-channels // (most // taps))
   ends = [channels * i // count for i in range(count + 1)]
-  for first, last in zip(ends, ends[1:], strict=False):
+  for first, last in itertools.pairwise(ends):
     yield _of_channels(a, w, first, last)
 
 
