@@ -1,8 +1,9 @@
 """A small vision transformer on Fashion-MNIST, attention's projections and perceptrons of few bits.
 
-The aim, which no committed result answers yet: at an eighth of the file, within 0.6 points of the
-float32 network trained for as many epochs; and what a tenth costs. Choices are made on validation
-images; `splits` gets "test" for the final table alone. Results hold the seconds of each trial.
+The aim: at an eighth of the file, within 0.6 points of the float32 network trained for as many
+epochs (docs/results.md); and what a tenth costs, which no committed result answers yet. Choices are
+made on validation images; `splits` gets "test" for the final table alone. Results hold the seconds
+of each trial.
 Command: python -m experiments.compare --config experiments/configs/fashion_mnist_vit.py \
   --workdir runs/vit
 """
