@@ -107,7 +107,7 @@ def train(
     recipe.train,
     name=f"qwix-int{bits}",
     steps=recipe.search.steps + recipe.finetune.steps,
-    optimizer=dataclasses.replace(recipe.train.optimizer, end_fraction=0.0),
+    optimizer=dataclasses.replace(recipe.train.optimizer, end_fraction=None),
   )
   run = dataclasses.replace(
     experiment.run, model=quantized_model(experiment.run.model, experiment.run.specs, bits)

@@ -46,7 +46,7 @@ def run_trial(
   if trial.method == FLOAT:
     steps = recipe.train.steps + recipe.search.steps + recipe.finetune.steps
     # It is followed by no phase that could go on with its weights, so its rates end at zero.
-    optimizer = dataclasses.replace(recipe.train.optimizer, end_fraction=0.0)
+    optimizer = dataclasses.replace(recipe.train.optimizer, end_fraction=None)
     train = dataclasses.replace(recipe.train, steps=steps, optimizer=optimizer)
     recipe = dataclasses.replace(recipe, train=train)
     experiment = Experiment.create(recipe, str(workdir / trial.name))

@@ -34,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
   for phase, epochs in (("train", 5), ("search", 3), ("finetune", 12)):
     config[phase].steps = epochs * STEPS_PER_EPOCH
     config[phase].warmup_steps = STEPS_PER_EPOCH // 2
+    config[phase].end_fraction = 0.0
   # Kernels in units of their grids are about ten times those of the float phase; all else is not.
   # Of 3e-3 for everything, and kernels at 1e-2 and 2e-2 with scales at 2e-3 and 5e-3, the last were
   # best on validation images at an eighth of the file, one seed.

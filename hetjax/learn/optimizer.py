@@ -26,8 +26,8 @@ class OptimizerConfig:
     weight_decay: On kernels only, decoupled.
     warmup_steps: Steps of linear warm-up of every rate, followed by a cosine for all but s.
     rule: "adam", or "sgd" with Nesterov momentum 0.9, for kernels, biases and norms.
-    end_fraction: Of the peak rates, what the cosine ends at: 0, or more in a phase whose weights
-      another one goes on with; 1 for level rates.
+    end_fraction: Of the peak rates, what the cosine ends at: more than 0 in a phase whose weights
+      another one goes on with, 1 for level rates; None for 0.
   """
 
   learning_rate: float = 2e-3
@@ -36,11 +36,11 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   warmup_steps: int = 100
   rule: str = "adam"
-  end_fraction: float = 0.0
+  end_fraction: float | None = None
   other_rate: float | None = None
 
   def __post_init__(self):
-    if not 0 <= self.end_fraction <= 1:
+    if self.end_fraction is not None and not 0 <= self.end_fraction <= 1:
       raise ValueError(f"end_fraction must be in [0, 1], got {self.end_fraction}")
     if self.rule not in ("adam", "sgd"):
       raise ValueError(f"rule must be 'adam' or 'sgd', got {self.rule!r}")
@@ -91,7 +91,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
   ramp = optax.linear_schedule(1.0 / warmup, 1.0, warmup)
 
   def cosine(rate):
-    decay = optax.cosine_decay_schedule(rate, max(1, steps), config.end_fraction)
+    decay = optax.cosine_decay_schedule(rate, max(1, steps), config.end_fraction or 0.0)
     return lambda count: decay(count) * ramp(count)
 
   def level(rate):

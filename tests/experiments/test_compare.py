@@ -78,7 +78,7 @@ def test_networks_in_float_units_are_trained_by_the_float_phase_s_rates(
     trials.run_trial(changed, trials.Trial(method, limit=4.0), tmp_path, ("valid",))
   rates = trained[-1].optimizer
   assert (rates.learning_rate, rates.other_rate, rates.scale_rate) == (3e-3, 2e-3, 0.0)
-  assert rates.end_fraction == 0.0
+  assert rates.end_fraction is None
 
 
 def test_methods_keep_the_budget_and_layerwise_gives_a_layer_one_level(compared):

@@ -78,7 +78,7 @@ def test_weight_decay_is_for_kernels_only():
     np.testing.assert_allclose(decayed[path], expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("end", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("end", [None, 0.0, 0.25, 1.0])
 def test_schedules(end):
   config = OptimizerConfig(
     learning_rate=1e-2, precision_rate=1e-1, warmup_steps=10, end_fraction=end
@@ -87,7 +87,8 @@ def test_schedules(end):
   count = np.arange(50)
   ramp = np.minimum((1 + 9 * count / 10) / 10, 1)  # a tenth at first, all after ten steps
   # Adam under a constant gradient moves by its rate.
-  cosine = (end + (1 - end) * 0.5 * (1 + np.cos(np.pi * count / 50))) * ramp
+  least = end or 0.0
+  cosine = (least + (1 - least) * 0.5 * (1 + np.cos(np.pi * count / 50))) * ramp
   np.testing.assert_allclose(-moves["params/block/conv/bias"][:, 0], 1e-2 * cosine, rtol=1e-3)
   level = np.where(count < 40, 1, 0.2) * ramp
   np.testing.assert_allclose(-moves["precision/block/conv/s"][:, 0], 1e-1 * level, rtol=1e-3)
