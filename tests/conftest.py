@@ -27,6 +27,11 @@ def pytest_addoption(parser):
     action="store_true",
     help="run only the tests that install the package into fresh environments (minutes, network)",
   )
+  parser.addoption(
+    "--every-case",
+    action="store_true",
+    help="run the contract's every case on interpreted kernels too, not some of them (minutes)",
+  )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -153,11 +153,12 @@ def prepare_weights(weights: PackedWeights, implementation: str | None = None) -
   check_weights(weights, chosen)
   if chosen == "reference" or weights.storage != "file":
     return weights
-  return _relayout(cpu.storage())(weights)
+  return _relayout(chosen, cpu.storage() if chosen == "xla_cpu" else chosen)(weights)
 
 
 @functools.cache
-def _relayout(storage: str) -> Callable[[PackedWeights], PackedWeights]:
-  """The engine's relayout. What it traces depends on the storage in use, which JAX cannot know."""
+def _relayout(implementation: str, storage: str) -> Callable[[PackedWeights], PackedWeights]:
+  """Its relayout, compiled. What it traces depends on the storage in use, which JAX cannot know."""
   del storage
-  return jax.jit(lambda weights: cpu.relayout(weights))
+  module = primitives.module_of(implementation)
+  return jax.jit(lambda weights: module.relayout(weights))

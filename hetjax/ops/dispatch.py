@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 
+import pallas_kernels
 from hetjax import xla_cpu
 
-IMPLEMENTATIONS = ("reference", "xla_cpu")
+IMPLEMENTATIONS = ("reference", "xla_cpu", "triton")
 
 
 class ImplementationUnavailable(RuntimeError):
@@ -19,11 +20,13 @@ def implementations() -> dict[str, str]:
   available, reason = xla_cpu.available()
   if available and platform != "cpu":
     reason = f"jax's default backend is {platform!r}, not 'cpu'"
-  return {"reference": "", "xla_cpu": reason}
+  return {"reference": "", "xla_cpu": reason, "triton": pallas_kernels.available()[1]}
 
 
 def resolve(implementation: str | None) -> str:
-  """The implementation to run: the named one, or the best that can run here for None.
+  """The implementation to run: the named one, or for None the best that can run here.
+
+  "triton" runs only if it is named, until its numbers have been seen on a GPU.
 
   Raises:
     ValueError: an unknown name.

@@ -5,6 +5,7 @@ A layer is a convolution, or with `window=None` a matrix product over the last a
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -34,9 +35,17 @@ def _as_image(x: Array | None) -> Array | None:
   return None if x is None else x.reshape(1, 1, -1, x.shape[-1])
 
 
+def module_of(implementation: str) -> ModuleType:
+  """Where an implementation's functions are."""
+  if implementation == "triton":
+    from pallas_kernels import call  # Pallas takes a while to import
+
+    return call
+  return cpu if implementation == "xla_cpu" else reference
+
+
 def _quantize_pack(x, inv_beta, *, layout, signed, implementation):
-  chosen = cpu if implementation == "xla_cpu" else reference
-  return (chosen.quantize_pack(x, inv_beta, layout, signed),)
+  return (module_of(implementation).quantize_pack(x, inv_beta, layout, signed),)
 
 
 def _packed_layer(a, weights, scale, bias, *, signed, window, implementation):
@@ -49,7 +58,7 @@ def _packed_layer(a, weights, scale, bias, *, signed, window, implementation):
   geometry = {"signed": signed, **window._asdict()}
   if implementation == "xla_cpu":
     return cpu.conv(a, _prepared(weights), scale, bias, **geometry)
-  t = reference.conv_accumulator(a, weights, **geometry)
+  t = module_of(implementation).conv_accumulator(a, weights, **geometry)
   return (t if scale is None else fma(t, scale, bias),)
 
 

@@ -27,27 +27,26 @@ def assert_same_accumulators(case, backend):
 
 
 @pytest.mark.parametrize("palette", cases.PALETTES, ids=lambda p: "".join(map(str, p)))
-def test_every_palette_and_mix(palette, backend):
-  for case in cases.mixes():
-    if case.palette == palette:
-      assert_same_accumulators(case, backend)
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_every_stride_dilation_and_padding(part, backend):
-  for case in cases.geometries()[part::4]:
+def test_every_palette_and_mix(palette, backend, some):
+  for case in some([case for case in cases.mixes() if case.palette == palette]):
     assert_same_accumulators(case, backend)
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_groups_and_depthwise(part, backend):
-  for case in cases.grouped()[part::4]:
+def test_every_stride_dilation_and_padding(part, backend, some):
+  for case in some(cases.geometries()[part::4]):
+    assert_same_accumulators(case, backend)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_groups_and_depthwise(part, backend, some):
+  for case in some(cases.grouped()[part::4]):
     assert_same_accumulators(case, backend)
 
 
 @pytest.mark.parametrize("channels", cases.channel_counts(), ids=lambda c: f"{c[0]}-{c[-1]}")
-def test_every_channel_count(channels, backend):
-  for count in channels:
+def test_every_channel_count(channels, backend, some):
+  for count in some(channels):
     palette = ((1, 2, 4), (2, 4, 8), (1, 4))[count % 3]
     outputs = 1 + count % 67
     case = cases.Case(
@@ -107,9 +106,9 @@ def test_epilogue_is_one_fused_multiply_add(backend):
 
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("palette", cases.PALETTES, ids=lambda p: "".join(map(str, p)))
-def test_quantize_pack_equals_the_reference_bit_for_bit(palette, signed, backend):
+def test_quantize_pack_equals_the_reference_bit_for_bit(palette, signed, backend, some):
   rng = np.random.default_rng(len(palette) + signed)
-  for channels in (1, 7, 32, 65, 130):
+  for channels in some((1, 7, 32, 65, 130)):
     bits = tuple(int(b) for b in rng.choice(palette, channels))
     layout = ChannelLayout(bits, Palette(palette))
     inv_beta = np.float32(1.0 / 0.37)

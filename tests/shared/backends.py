@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 
+import jax
+
+import pallas_kernels
 from hetjax import xla_cpu
 
 
@@ -16,14 +19,21 @@ class Backend:
   def __str__(self) -> str:
     return self.implementation if self.isa is None else f"{self.implementation}-{self.isa}"
 
+  @property
+  def is_slow(self) -> bool:
+    """Whether its kernels are interpreted here."""
+    return self.implementation == "triton" and jax.default_backend() == "cpu"
+
   def forced(self):
-    """Context in which the backend's own instruction set runs."""
+    """Context in which the backend's own instruction set runs, or in which it is interpreted."""
+    if self.is_slow:
+      return pallas_kernels.interpreted()
     return xla_cpu.force_isa(self.isa) if self.isa else contextlib.nullcontext()
 
 
 def backends() -> list[Backend]:
-  """The reference, and the CPU engine once per instruction set if it is built."""
-  found = [Backend("reference")]
+  """The reference, the GPU's kernels, and the CPU engine once per instruction set."""
+  found = [Backend("reference"), Backend("triton")]
   if xla_cpu.available()[0]:
     found += [Backend("xla_cpu", isa) for isa in xla_cpu.isas()]
   return found

@@ -1,0 +1,122 @@
+"""The kernels as JAX functions; arguments are those that `hetjax.ops` has checked."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int32, UInt8
+
+from hetjax.core.geometry import Pads
+from hetjax.pack.layout import ChannelLayout
+from hetjax.pack.weights import PackedWeights
+from pallas_kernels import grouped, matmul, matvec, quantize, storage
+from pallas_kernels.layout import segments
+from pallas_kernels.storage import STORAGE, relayout
+from pallas_kernels.window import Geometry
+
+__all__ = ["STORAGE", "conv_accumulator", "quantize_pack", "relayout"]
+
+
+def _for_platform(kernel, *arrays):
+  """The kernel compiled where it is lowered for CUDA, interpreted elsewhere."""
+  return lax.platform_dependent(
+    *arrays,
+    cuda=functools.partial(kernel, interpret=False),
+    default=functools.partial(kernel, interpret=True),
+  )
+
+
+def quantize_pack(
+  x: Float[Array, "*b c"], inv_beta: Float[Array, ""], layout: ChannelLayout, signed: bool
+) -> UInt8[Array, "*b r"]:
+  """Contract of `hetjax.ops.quantize_pack`."""
+  lead = x.shape[:-1]
+  rows = x.reshape(math.prod(lead), layout.channels)
+  if not rows.shape[0]:
+    return jnp.zeros((*lead, layout.record_bytes), jnp.uint8)
+
+  def kernel(x, inv_beta, interpret):
+    return quantize.quantize_pack(x, inv_beta, layout, signed, interpret)
+
+  return _for_platform(kernel, rows, inv_beta).reshape(*lead, layout.record_bytes)
+
+
+def conv_accumulator(
+  a: UInt8[Array, "b h w r"],
+  weights: PackedWeights,
+  *,
+  signed: bool,
+  strides: tuple[int, int],
+  padding: Pads,
+  kernel_dilation: tuple[int, int],
+) -> Int32[Array, "b ho wo n"]:
+  """The exact accumulator T of a convolution on packed operands.
+
+  Args:
+    a: Activation records.
+    weights: In `STORAGE` or in storage "file".
+    signed: Whether the activations were packed signed.
+    strides: Window strides.
+    padding: Made explicit.
+    kernel_dilation: Spacing of kernel taps.
+  """
+  kh, kw, _, n = weights.kernel_shape
+  weights = relayout(weights) if weights.storage == "file" else weights
+  batch, height, width, _ = a.shape
+  geometry = Geometry(batch, (height, width), (kh, kw), strides, padding, kernel_dilation)
+  shape = (batch, *geometry.out, n)
+  if not math.prod(shape):
+    return jnp.zeros(shape, jnp.int32)
+  if not batch * height * width:  # every tap lies outside
+    return jnp.zeros(shape, jnp.int32)
+  compute = _grouped if weights.layout.groups > 1 else _matrix
+  return compute(a, weights, signed, geometry).reshape(shape)
+
+
+def _grouped(a, weights, signed, geometry):
+  x = storage.scaled_levels(a, weights.layout, signed).reshape(-1, weights.layout.channels)
+  kernel = functools.partial(grouped.accumulate, geometry=geometry)
+  return _for_platform(kernel, x, weights.codes)
+
+
+def _matrix(a, weights, signed, geometry):
+  if geometry.is_matrix and geometry.rows <= matvec.MOST_ROWS:
+    return _few_rows(a, weights, signed)
+  x, missing = storage.expand(a, weights.layout, signed)
+  outputs = weights.codes[0].shape[0]
+
+  def kernel(x, *codes, interpret):
+    return matmul.accumulate(
+      x.reshape(-1, x.shape[-1]),
+      codes,
+      segments(weights.layout),
+      geometry,
+      matmul.tile_of(outputs, geometry.rows),
+      interpret,
+    )
+
+  sums = _for_platform(kernel, x, *weights.codes)[:, : weights.kernel_shape[3]]
+  if not geometry.is_matrix:
+    missing = lax.reduce_window(
+      missing, jnp.int32(0), lax.add, (1, *geometry.kernel), (1, *geometry.strides),
+      ((0, 0), *geometry.padding), window_dilation=(1, *geometry.dilation),
+    )  # fmt: skip
+  return 2 * sums - missing.reshape(-1, 1)
+
+
+def _few_rows(a, weights, signed):
+  layout, outputs = weights.layout, weights.kernel_shape[3]
+  a = a.reshape(-1, a.shape[-1])
+  x, missing = storage.expand(a, layout, signed)
+  bits = storage.packed_bits(a, layout)
+
+  def kernel(x, bits, *codes, interpret):
+    return matvec.accumulate(x, bits, codes, segments(layout), signed, interpret)
+
+  sums = 2 * _for_platform(kernel, x, bits, *weights.codes)[:, :outputs] - missing[:, None]
+  if bits is None or not signed:
+    return sums
+  return sums - (weights.corrections << (segments(layout)[0].shift + 1))

@@ -1,0 +1,120 @@
+"""Checks of the GPU kernels, those that need a GPU where there is one.
+
+1. numbers: the contract suite, every case, interpreted on CPU.
+2. export: every kernel lowers for CUDA and is called in the exported module.
+3. compile: XLA and NVIDIA's assembler accept every kernel, for every chip.
+4. budget: no spilled registers, matrix instructions where they belong, and no more registers and
+   instructions than `budgets.json` commits to.
+5. device: equality on a GPU. Only where there is one.
+
+Command: python -m pallas_kernels.verify
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+
+from pallas_kernels import aot
+from pallas_kernels import cases as all_cases
+from pallas_kernels.cases import Case
+
+BUDGETS = Path(__file__).parent / "budgets.json"
+_CASES = "pallas_kernels.cases"
+_ROOT = Path(__file__).parent.parent
+_SUITES = ("tests/contract", "tests/pallas_kernels")
+
+_STEPS = flags.DEFINE_list("steps", ["numbers", "compiled", "device"], "Which checks to do.")
+_UPDATE = flags.DEFINE_bool("update", False, "Commit to what is measured: write budgets.json.")
+
+
+def numbers() -> bool:
+  """Step 1."""
+  command = [sys.executable, "-m", "pytest", "-q", *_SUITES, "-k", "triton", "--every-case"]
+  return subprocess.run(command, cwd=_ROOT, check=False).returncode == 0
+
+
+def report(case: str, chip: str, module: str = _CASES) -> dict[str, Any]:
+  """Steps 2 to 4 of a case for a chip, in a process of its own; see `gate.check`."""
+  command = [sys.executable, "-m", "pallas_kernels.gate", module, case, chip]
+  done = subprocess.run(
+    command, cwd=_ROOT, env=aot.environment(), capture_output=True, text=True, check=False
+  )
+  if done.returncode:
+    tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+    return {"failed": "compile", "error": f"the process ended with {done.returncode}: {tail}"}
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def beyond(case: Case, budget: Mapping[str, Any], committed: Mapping[str, Any] | None) -> list[str]:
+  """In which a kernel needs more than was committed to, or than the case allows."""
+  found = []
+  for unit in ("per_weight", "per_word"):
+    if case.most is not None and budget.get(unit, 0) > case.most:
+      found.append(f"{unit} {budget[unit]} is more than {case.most}")
+  if case.most is not None and not {"per_weight", "per_word"} & set(budget):
+    found.append("no loop over weights was found")
+  if committed is None:
+    return [*found, "budgets.json has no such case; --update writes it"]
+  for key in ("registers", "instructions", "per_weight", "per_word"):
+    if budget.get(key, 0) > committed.get(key, 0):
+      found.append(f"{key} {budget[key]} is more than the committed {committed.get(key, 0)}")
+  return found
+
+
+def compiled(update: bool) -> bool:
+  """Steps 2 to 4 of all cases for all chips."""
+  committed = json.loads(BUDGETS.read_text(encoding="utf-8")) if BUDGETS.exists() else {}
+  cases = {case.name: case for case in all_cases.cases()}
+  work = [(name, chip) for name in cases for chip in aot.CHIPS]
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    reports = list(pool.map(lambda item: report(*item), work))
+  passed, measured = True, {}
+  for (name, chip), found in zip(work, reports, strict=True):
+    if "failed" in found:
+      print(f"FAILED {name}, {chip}: {found['failed']}: {found['error']}")
+      passed = False
+      continue
+    budget = found["budget"]
+    measured.setdefault(name, {})[chip] = budget
+    known = budget if update else committed.get(name, {}).get(chip)
+    problems = beyond(cases[name], budget, known)
+    passed &= not problems
+    shown = ", ".join(f"{k} {v}" for k, v in budget.items())
+    print(f"{'FAILED' if problems else 'passed'} {name}, {chip}: {shown}", *problems, sep="; ")
+  if update and passed:
+    BUDGETS.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+  return passed
+
+
+def device() -> bool:
+  """Step 5: the suite of step 1, on the GPU."""
+  if jax.default_backend() != "gpu":
+    print("no GPU here: step 5 was not done")
+    return True
+  return numbers()
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"verify takes flags only, got {argv[1:]}")
+  steps = {"numbers": numbers, "compiled": lambda: compiled(_UPDATE.value), "device": device}
+  if unknown := set(_STEPS.value) - set(steps):
+    raise app.UsageError(f"steps must be of {sorted(steps)}, got {sorted(unknown)}")
+  failed = [name for name in steps if name in _STEPS.value and not steps[name]()]
+  print("failed: " + ", ".join(failed) if failed else "all passed")
+  if failed:
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+  app.run(main)
