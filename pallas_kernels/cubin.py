@@ -26,7 +26,9 @@ def cubins(executable: bytes) -> list[bytes]:
   """
   found: dict[bytes, None] = {}
   for value in _values(executable, 0):
-    found.update(dict.fromkeys(_elf_files(value)))
+    # What holds a file has its headers amidst; what they interrupt is whole in the file's values.
+    if _SIGNATURE not in value:
+      found.update(dict.fromkeys(_elf_files(value)))
   if not found:
     raise ValueError(f"executable of {len(executable)} bytes holds no cubin that can be found")
   return list(found)

@@ -91,10 +91,11 @@ def elf(payload):
 
 def test_elf_files_are_found_in_nested_and_compressed_chunks():
   first, second = elf(b"a" * 100), elf(b"b" * 70_000)
-  # Snappy: its size, a literal of 61 bytes and more, then copies of what is there, one overlapping.
+  # The size, and Snappy: the size again, a literal of 61 bytes and more, then copies of what is there, one overlapping.
   literal = first[:-92]
   assert len(literal) > 60
-  packed = bytes([len(first), 60 << 2, len(literal) - 1]) + literal
+  size = bytes([len(first) & 127 | 128, len(first) >> 7])
+  packed = size + size + bytes([60 << 2, len(literal) - 1]) + literal
   packed += bytes([(4 - 4) << 2 | 1, 1]) + bytes([(64 - 1) << 2 | 2, 1, 0])
   packed += bytes([(24 - 1) << 2 | 3, 1, 0, 0, 0])
   inner = riegeli([b"\x00\x00" + second])
