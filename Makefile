@@ -18,7 +18,7 @@ CPP_SOURCES := $(wildcard CMakeLists.txt) \
   $(shell find hetjax/xla_cpu -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name 'CMakeLists.txt' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-emulated test-sanitized test-neon \
+.PHONY: help setup test test-emulated test-sanitized test-neon verify-gpu \
         demo lint format wheel build-file clean
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-emulated  the contract suite on AVX-512 and AMX kernels emulated in software'
 	@echo 'make test-sanitized the C++ engine under sanitizers, fuzzed for FUZZ_SECONDS=60'
 	@echo 'make test-neon      the AArch64 kernels, cross-compiled, in an emulator'
+	@echo 'make verify-gpu     the GPU kernels: interpreted, compiled and counted without a GPU'
 	@echo 'make demo           train, pack and run a network; DATA=digits or fashion_mnist'
 	@echo 'make lint, format   ruff'
 	@echo 'make wheel          dist/hetjax-*.whl'
@@ -128,6 +129,17 @@ test-neon: $(VENV)/.requirements
 	qemu-aarch64-static -cpu max $(NEON)/tests/xla_cpu/core_test 1 300 neon_dotprod
 	qemu-aarch64-static -cpu max $(NEON)/tests/xla_cpu/float_test 1 100
 	qemu-aarch64-static -cpu cortex-a72 $(NEON)/tests/xla_cpu/core_test 1 30 scalar
+
+# Programs and a plugin that nothing else needs, and that would look for a GPU in every process.
+GPU_VENV := build/venv-gpu
+$(GPU_VENV)/.tools: pyproject.toml requirements.txt
+	$(MAKE) $(GPU_VENV)/.package VENV=$(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation -e '.[gpu-verify]'
+	@touch $@
+
+verify-gpu: $(GPU_VENV)/.tools
+	$(GPU_VENV)/bin/python -m pallas_kernels.verify
 
 demo: setup
 	@mkdir -p demo

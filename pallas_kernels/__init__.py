@@ -5,6 +5,6 @@ every GPU from Ampere (compute capability 8.0) on. Wherever there is no such GPU
 interpreted, slowly and with the same numbers: `interpreted`.
 """
 
-from pallas_kernels.support import available, interpreted
+from pallas_kernels.support import LEAST_KIND, TRITON_CALL, available, interpreted, lowering_for
 
-__all__ = ["available", "interpreted"]
+__all__ = ["LEAST_KIND", "TRITON_CALL", "available", "interpreted", "lowering_for"]

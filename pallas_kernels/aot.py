@@ -7,12 +7,10 @@ NVIDIA's assembler. A process that does this must not have looked for a GPU befo
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,10 @@ from jax import export as jax_export
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from pallas_kernels.support import TRITON_CALL, lowering_for
+
 CHIPS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3"}
 TOOLS = ("ptxas", "nvdisasm", "cuobjdump")
-TRITON_CALL = "__gpu$xla.gpu.triton"
 _FOLDER = Path(__file__).parent / "chips"
 
 
@@ -60,21 +59,10 @@ def environment() -> dict[str, str]:
   return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip(), "PATH": path}
 
 
-@contextlib.contextmanager
-def _as_if_on(chip: str) -> Iterator[None]:
-  """Lowers for a chip within the context."""
-  device = jax.sharding.AbstractDevice(device_kind=CHIPS[chip], num_cores=None, platform="gpu")
-  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
-    # Triton's lowering goes away one day. Until Mosaic's is as good on all chips, it serves.
-    warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated")
-    yield
-
-
 def exported(function: Callable[..., Any], args: Sequence[Any], chip: str) -> str:
   """The module that `jax.export` makes of a function for CUDA, as text."""
   checks = [jax_export.DisabledSafetyCheck.custom_call(TRITON_CALL)]
-  with _as_if_on(chip):
+  with lowering_for(CHIPS[chip]):
     made = jax_export.export(jax.jit(function), platforms=["cuda"], disabled_checks=checks)(*args)
   return made.mlir_module()
 
@@ -93,7 +81,7 @@ def compiled(function: Callable[..., Any], args: Sequence[Any], chip: str) -> by
   )
   sharding = SingleDeviceSharding(topology.devices[0])
   placed = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding) for a in args]
-  with _as_if_on(chip):
+  with lowering_for(CHIPS[chip]):
     traced = jax.jit(function, out_shardings=sharding).trace(*placed)
     executable = traced.lower(lowering_platforms=("cuda",)).compile()
   return executable.runtime_executable().serialize()

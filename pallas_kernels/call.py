@@ -14,19 +14,11 @@ from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights
 from pallas_kernels import grouped, matmul, matvec, quantize, storage
 from pallas_kernels.layout import segments
+from pallas_kernels.platform import on_its_platform
 from pallas_kernels.storage import STORAGE, relayout
 from pallas_kernels.window import Geometry
 
 __all__ = ["STORAGE", "conv_accumulator", "quantize_pack", "relayout"]
-
-
-def _for_platform(kernel, *arrays):
-  """The kernel compiled where it is lowered for CUDA, interpreted elsewhere."""
-  return lax.platform_dependent(
-    *arrays,
-    cuda=functools.partial(kernel, interpret=False),
-    default=functools.partial(kernel, interpret=True),
-  )
 
 
 def quantize_pack(
@@ -41,7 +33,7 @@ def quantize_pack(
   def kernel(x, inv_beta, interpret):
     return quantize.quantize_pack(x, inv_beta, layout, signed, interpret)
 
-  return _for_platform(kernel, rows, inv_beta).reshape(*lead, layout.record_bytes)
+  return on_its_platform(kernel, rows, inv_beta).reshape(*lead, layout.record_bytes)
 
 
 def conv_accumulator(
@@ -79,7 +71,7 @@ def conv_accumulator(
 def _grouped(a, weights, signed, geometry):
   x = storage.scaled_levels(a, weights.layout, signed).reshape(-1, weights.layout.channels)
   kernel = functools.partial(grouped.accumulate, geometry=geometry)
-  return _for_platform(kernel, x, weights.codes)
+  return on_its_platform(kernel, x, weights.codes)
 
 
 def _matrix(a, weights, signed, geometry):
@@ -98,7 +90,7 @@ def _matrix(a, weights, signed, geometry):
       interpret,
     )
 
-  sums = _for_platform(kernel, x, *weights.codes)[:, : weights.kernel_shape[3]]
+  sums = on_its_platform(kernel, x, *weights.codes)[:, : weights.kernel_shape[3]]
   if not geometry.is_matrix:
     missing = lax.reduce_window(
       missing, jnp.int32(0), lax.add, (1, *geometry.kernel), (1, *geometry.strides),
@@ -113,10 +105,12 @@ def _few_rows(a, weights, signed):
   x, missing = storage.expand(a, layout, signed)
   bits = storage.packed_bits(a, layout)
 
-  def kernel(x, bits, *codes, interpret):
-    return matvec.accumulate(x, bits, codes, segments(layout), signed, interpret)
+  def kernel(x, *rest, interpret):
+    packed, codes = (None, rest) if bits is None else (rest[0], rest[1:])
+    return matvec.accumulate(x, packed, codes, segments(layout), signed, interpret)
 
-  sums = 2 * _for_platform(kernel, x, bits, *weights.codes)[:, :outputs] - missing[:, None]
+  arrays = (x, *([] if bits is None else [bits]), *weights.codes)
+  sums = 2 * on_its_platform(kernel, *arrays)[:, :outputs] - missing[:, None]
   if bits is None or not signed:
     return sums
   return sums - (weights.corrections << (segments(layout)[0].shift + 1))

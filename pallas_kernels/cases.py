@@ -92,10 +92,13 @@ def _depthwise():
   return (lambda x, w: grouped.accumulate(x, w, geometry, False)), args
 
 
-def _quantize():
-  layout = _layout({8: 10, 4: 30, 2: 30}, (2, 4, 8))
-  args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((777, 70), ())]
-  return (lambda x, b: quantize.quantize_pack(x, b, layout, False, False)), args
+def _quantize(signed):
+  def make():
+    layout = _layout({8: 10, 4: 30, 2: 30}, (2, 4, 8))
+    args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((777, 70), ())]
+    return (lambda x, b: quantize.quantize_pack(x, b, layout, signed, False)), args
+
+  return make
 
 
 def _rows(rows: int) -> Geometry:
@@ -132,5 +135,6 @@ def cases() -> list[Case]:
     Case("matvec 4-bit", _matvec({4: 16384}, 4096, 1), ("IDP",), 1),
     Case("matvec mixed, 4 rows", _matvec(mix, 4096, 4), ("IDP",), 4),
     Case("depthwise 3x3, 96", _depthwise),
-    Case("quantize and pack, 70 channels", _quantize),
+    Case("quantize and pack", _quantize(False)),
+    Case("quantize and pack, signed", _quantize(True)),
   ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import warnings
 from collections.abc import Iterator
 
 import jax
 
+LEAST_KIND = "NVIDIA A100-SXM4-80GB"  # of the least capability
+TRITON_CALL = "__gpu$xla.gpu.triton"  # what calls the kernels in a module
 LEAST_CAPABILITY = (8, 0)  # int8 matrix instructions of 32 codes, asynchronous copies
 
 _interpreted = contextvars.ContextVar("pallas_kernels_interpreted", default=False)
@@ -34,6 +37,21 @@ def available() -> tuple[bool, str]:
       f"{device.device_kind} has compute capability {capability}, the kernels need {least}"
     )
   return True, ""
+
+
+@contextlib.contextmanager
+def lowering_for(device_kind: str) -> Iterator[None]:
+  """Lets the kernels be lowered within the context for a GPU that is not there.
+
+  Args:
+    device_kind: As jax names the GPU, such as "NVIDIA A100-SXM4-80GB".
+  """
+  device = jax.sharding.AbstractDevice(device_kind=device_kind, num_cores=None, platform="gpu")
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
+    # Triton's lowering goes away one day. Until Mosaic's is as good on all chips, it serves.
+    warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated")
+    yield
 
 
 @contextlib.contextmanager

@@ -12,6 +12,11 @@ from hetjax import ops, xla_cpu
 from hetjax.data import DATASETS, load_dataset
 from hetjax.report import Column, provenance, render, write_json
 
+_RUNS = {
+  "reference": "plain JAX, correct everywhere, slow",
+  "xla_cpu": "C++ kernels",
+  "triton": "kernels for GPUs; run where they are asked for",
+}
 _COMPILERS = ("clang++-19", "clang++", "g++", "c++")  # in the Makefile's order
 
 
@@ -23,7 +28,7 @@ def _compiler_here() -> str:
 def _implementations() -> list[dict[str, Any]]:
   rows = []
   for name, reason in ops.implementations().items():
-    detail = reason or "plain JAX, correct everywhere, slow"
+    detail = reason or _RUNS[name]
     if name == "xla_cpu" and not reason:
       try:
         detail = f"instruction set {xla_cpu.active_isa()}, built with {xla_cpu.compiler()}"
@@ -52,7 +57,7 @@ def _gpu() -> list[dict[str, Any]]:
   gpus = [d for d in jax.devices() if d.platform in ("gpu", "cuda", "rocm")]
   detail = ", ".join(d.device_kind for d in gpus) or f"jax sees {jax.default_backend()} only"
   rows.append({"what": "gpu", "runs": bool(gpus), "detail": detail})
-  for package in ("jax_triton", "triton"):
+  for package in ("jax_cuda13_plugin", "jax_triton"):
     found = importlib.util.find_spec(package) is not None
     detail = "installed" if found else "not installed (extra 'gpu')"
     rows.append({"what": package, "runs": found, "detail": detail})

@@ -69,9 +69,9 @@ def encode(
   half = xp.left_shift(1, bits - 1)
   x = flush_subnormals(x, xp)
   scale = half.astype(xp.float32)  # 1 / sigma, a power of two: products with it are exact
-  two, zero = xp.float32(2.0), xp.float32(0.0)
+  two, least, zero = xp.float32(2.0), xp.float32(-2.0), xp.float32(0.0)
   if signed:
-    x = xp.where(x > -two, xp.minimum(x, two), -two)  # NaN -> lowest
+    x = xp.where(x > least, xp.minimum(x, two), least)  # NaN -> lowest
     u = xp.floor(x * (scale / two)).astype(xp.int32) + half
   else:
     x = xp.where(x > 0, xp.minimum(x, two + two), zero)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
+import pallas_kernels
 from hetjax import xla_cpu
 from hetjax.core.files import write_atomically
 from hetjax.xla_cpu import library
+
+_PLATFORMS = ("cpu", "cuda")
 
 
 def export(
@@ -22,11 +26,13 @@ def export(
   path: str | os.PathLike[str],
   *,
   dtype: Any = jnp.float32,
+  platforms: Sequence[str] | None = None,
 ) -> None:
   """Writes a function as a `jax.export` artifact, weights included.
 
   An artifact that runs on the CPU engine holds weights laid out for the instruction set that is in
-  use now, and runs where that one does.
+  use now, and runs where that one does. One for CPU and GPUs holds a network of implementation
+  "reference" or "triton", the latter at fixed sizes; the GPU need not be here.
 
   Args:
     function: Of one array, such as what `compile` and `load` return.
@@ -34,9 +40,11 @@ def export(
       any such size.
     path: The file; it is replaced as a whole or not at all.
     dtype: Of the input.
+    platforms: On which it is to run, of "cpu" and "cuda"; None for the one that jax runs on.
 
   Raises:
-    ValueError: a size is neither a positive integer nor a name.
+    ValueError: a size is neither a positive integer nor a name, a platform is unknown, or the
+      function calls the CPU engine and is to run elsewhere too.
     ImportError: jax lacks the package that it serializes with.
     OSError: the file cannot be written.
   """
@@ -44,10 +52,22 @@ def export(
     if not (isinstance(size, str) and size.isidentifier()) and not _is_positive(size):
       raise ValueError(f"example_shape must hold positive integers and names, got {size!r}")
   shape = jax_export.symbolic_shape(", ".join(map(str, example_shape)))
-  checks = [jax_export.DisabledSafetyCheck.custom_call(name) for name in library.TARGETS]
-  exported = jax_export.export(jax.jit(function), disabled_checks=checks)(
-    jax.ShapeDtypeStruct(shape, dtype)
-  )
+  if platforms is not None and not (platforms and set(platforms) <= set(_PLATFORMS)):
+    raise ValueError(f"platforms must be some of {_PLATFORMS}, got {platforms!r}")
+  calls = (*library.TARGETS, pallas_kernels.TRITON_CALL)
+  checks = [jax_export.DisabledSafetyCheck.custom_call(name) for name in calls]
+  has_gpu = jax.default_backend() == "gpu"
+  elsewhere = "cuda" in (platforms or ()) and not has_gpu
+  there = pallas_kernels.lowering_for(pallas_kernels.LEAST_KIND)
+  with there if elsewhere else contextlib.nullcontext():
+    exported = jax_export.export(jax.jit(function), disabled_checks=checks, platforms=platforms)(
+      jax.ShapeDtypeStruct(shape, dtype)
+    )
+  if "cuda" in exported.platforms and _calls_engine(exported):
+    raise ValueError(
+      "a function that calls the CPU engine cannot be exported for platforms "
+      f"{tuple(platforms)}; compile it with implementation 'reference' or 'triton'"
+    )
   write_atomically(path, bytes(exported.serialize()))
 
 
@@ -71,11 +91,15 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[jax.Array], Any]:
     raise ValueError(
       f"{os.fspath(path)} was exported for {exported.platforms}, jax runs on {platform!r}"
     )
-  if any(name.encode() in exported.mlir_module_serialized for name in library.TARGETS):
+  if _calls_engine(exported):
     available, reason = xla_cpu.available()  # registers the engine's calls with XLA
     if not available:
       raise RuntimeError(f"{os.fspath(path)} calls the CPU engine, which cannot run: {reason}")
   return jax.jit(exported.call)
+
+
+def _calls_engine(exported: jax_export.Exported) -> bool:
+  return any(name.encode() in exported.mlir_module_serialized for name in library.TARGETS)
 
 
 def _is_positive(size: Any) -> bool:

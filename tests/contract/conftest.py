@@ -1,12 +1,31 @@
 """The backend that a test of the contract runs on."""
 
+import collections
 import zlib
 
 import pytest
 
 from tests.shared.backends import backends
 
-STRIDE = 8
+# Of kernels that are interpreted a case takes a second. Unless --every-case asks for all, one of
+# so many parametrizations of a test is kept, and of the cases within it one of so many.
+KEPT_TESTS, KEPT_CASES = 4, 8
+
+
+def pytest_collection_modifyitems(config, items):
+  """Drops tests on slow backends: see `KEPT_TESTS`."""
+  if config.getoption("--every-case"):
+    return
+  seen, dropped = collections.Counter(), []
+  for item in items:
+    backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
+    if backend and backend.is_slow:
+      if seen[item.originalname] % KEPT_TESTS:
+        dropped.append(item)
+      seen[item.originalname] += 1
+  if dropped:
+    items[:] = [item for item in items if item not in dropped]
+    config.hook.pytest_deselected(items=dropped)
 
 
 @pytest.fixture(params=backends(), ids=str)
@@ -18,10 +37,8 @@ def backend(request):
 
 @pytest.fixture
 def some(request, backend):
-  """Cuts lists of cases for backends on which each takes a second: see --every-case.
-
-  Which are left differs between the tests of a parametrized one, so that all kinds occur.
-  """
-  everything = not backend.is_slow or request.config.getoption("--every-case")
-  first = zlib.crc32(request.node.name.encode()) % STRIDE
-  return (lambda cases: cases) if everything else lambda cases: cases[first % len(cases) :: STRIDE]
+  """Cuts lists of cases for slow backends: see `KEPT_CASES`. Each test begins with another one."""
+  if not backend.is_slow or request.config.getoption("--every-case"):
+    return lambda cases: cases
+  first = zlib.crc32(request.node.name.encode()) % KEPT_CASES
+  return lambda cases: cases[first % len(cases) :: KEPT_CASES]

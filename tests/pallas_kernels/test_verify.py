@@ -1,6 +1,8 @@
 """What reads compiled kernels, on listings of its own; and on compiled kernels where tools are."""
 
+import json
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,11 @@ def test_more_than_was_committed_is_beyond():
   assert "no such case" in verify.beyond(case, budget, None)[0]
 
 
+def test_the_page_has_the_committed_loops():
+  page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text()
+  assert verify.loop_table(json.loads(verify.BUDGETS.read_text())) in page
+
+
 def riegeli(chunks):
   """A file of simple chunks, with nothing in the headers but what is read."""
   body = b"".join(struct.pack("<QQQQQ", 0, len(c), 0, 0x72, 0) + c for c in chunks)
@@ -91,7 +98,8 @@ def elf(payload):
 
 def test_elf_files_are_found_in_nested_and_compressed_chunks():
   first, second = elf(b"a" * 100), elf(b"b" * 70_000)
-  # The size, and Snappy: the size again, a literal of 61 bytes and more, then copies of what is there, one overlapping.
+  # The size, and Snappy: the size again, a literal of 61 bytes and more, then copies of what is
+  # there, each overlapping itself.
   literal = first[:-92]
   assert len(literal) > 60
   size = bytes([len(first) & 127 | 128, len(first) >> 7])

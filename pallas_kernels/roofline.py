@@ -1,0 +1,173 @@
+"""Bounds on paper: how fast a layer can be on a GPU that nobody measured.
+
+A layer takes at least as long as the longest of three things: moving its bytes, multiplying on the
+matrix units, and issuing the instructions that unpack its codes, of which `budgets.json` counts how
+many a weight takes. Between layers lies the launch of a kernel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from pallas_kernels import matmul, matvec
+
+_FOLDER = Path(__file__).parent
+LANES = 128  # threads for which a multiprocessor can issue an instruction in a cycle
+# Kernels of a layer: as built, unpacking, the product, the epilogue, quantizing.
+LAUNCHES = {False: 4, True: 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """A GPU as its data sheet has it.
+
+  Attributes:
+    name: Of the GPU.
+    gb_per_s: Of its memory.
+    bf16_tflops: Dense, two operations a multiply-accumulate.
+    int8_tops: Likewise.
+    sms: Multiprocessors.
+    clock_ghz: Their clock.
+    counted_on: Whose instruction counts in `budgets.json` hold for it.
+    launch_us: Between two kernels that wait for one another.
+  """
+
+  name: str
+  gb_per_s: float
+  bf16_tflops: float
+  int8_tops: float
+  sms: int
+  clock_ghz: float
+  counted_on: str
+  launch_us: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """A layer on a batch.
+
+  Attributes:
+    pixels: Rows of its input.
+    rows: Rows of its output.
+    taps: Rows of the input that one of the output reads.
+    counts: Level -> input channels; for a layer with groups, of all groups.
+    outputs: Output channels.
+    groups: Feature groups.
+  """
+
+  pixels: int
+  rows: int
+  taps: int
+  counts: Mapping[int, int]
+  outputs: int
+  groups: int = 1
+
+  @property
+  def channels(self) -> int:
+    """Input channels."""
+    return sum(self.counts.values())
+
+  @property
+  def weights(self) -> int:
+    """Weights of the kernel."""
+    return self.taps * self.channels * self.outputs // self.groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """Least microseconds of a layer: the longest of the three."""
+
+  memory: float
+  matrix: float
+  issue: float = 0.0
+
+  @property
+  def longest(self) -> float:
+    """What the layer takes at least."""
+    return max(self.memory, self.matrix, self.issue)
+
+  @property
+  def binds(self) -> str:
+    """What takes longest."""
+    return max(("memory", "matrix", "issue"), key=lambda name: getattr(self, name))
+
+
+@functools.cache
+def chips() -> dict[str, Chip]:
+  """The GPUs of `chips/roofline.json`."""
+  data = json.loads((_FOLDER / "chips" / "roofline.json").read_text(encoding="utf-8"))
+  return {
+    name: Chip(name=name, launch_us=data["launch_us"], **fields)
+    for name, fields in data["chips"].items()
+  }
+
+
+@functools.cache
+def instructions(counted_on: str) -> dict[str, dict[int, float]]:
+  """ "matmul" and "matvec" -> level -> instructions for a weight and thread, as committed."""
+  budgets = json.loads((_FOLDER / "budgets.json").read_text(encoding="utf-8"))
+  counted = lambda case: budgets[case][counted_on]
+  product = {p: counted(f"matmul {p}-bit, 64 rows")["per_weight"] for p in (1, 2, 4, 8)}
+  bytewise = counted("matvec 4-bit")["per_weight"]
+  words = counted("matvec 1-bit")["per_word"] / 32
+  return {"matmul": product, "matvec": {1: words, 2: bytewise, 4: bytewise, 8: bytewise}}
+
+
+def packed(chip: Chip, layer: Layer, fused: bool) -> Bound:
+  """Of the packed layer.
+
+  Args:
+    chip: The GPU.
+    layer: The layer.
+    fused: Whether records come in and go out, the latter as wide as the former, and nothing between
+      them touches memory. As it is built, unpacked levels, sums and values do, each once each way.
+  """
+  bits = sum(p * n for p, n in layer.counts.items())
+  moved = layer.weights * bits / layer.channels / 8 + layer.pixels * bits / 8
+  moved += layer.rows * bits / layer.channels * layer.outputs / 8
+  if not fused:
+    moved += 2 * (layer.pixels * layer.channels + 8 * layer.rows * layer.outputs)
+  memory = _memory(chip, moved)
+  if layer.groups > 1:  # no matrix units; a multiply-accumulate is one instruction
+    macs = layer.rows * layer.weights
+    return Bound(memory, 0.0, _issue(chip, macs))
+  of_level = {p: layer.weights * n / layer.channels for p, n in layer.counts.items()}
+  # At 8 bits an activation takes two columns.
+  columns = sum(n * (2 if p == 8 else 1) for p, n in of_level.items())
+  per_weight = instructions(chip.counted_on)
+  if layer.taps == 1 and layer.rows <= matvec.MOST_ROWS:
+    work = sum(n * per_weight["matvec"][p] for p, n in of_level.items()) * layer.rows
+    return Bound(memory, 0.0, _issue(chip, work))
+  tile = matmul.tile_of(matmul.Tile(64, 64).outputs, layer.rows)
+  tiles = math.ceil(layer.rows / tile.rows)
+  work = sum(n * per_weight["matmul"][p] for p, n in of_level.items()) * tiles
+  matrix = _multiply(chip.int8_tops, columns * tiles * tile.rows)
+  return Bound(memory, matrix, _issue(chip, work))
+
+
+def dense(chip: Chip, layer: Layer, bits: int) -> Bound:
+  """Of the same layer in bf16 (16 bits) or int8 (8): weights, inputs and outputs of that width."""
+  numbers = layer.weights + layer.pixels * layer.channels + layer.rows * layer.outputs
+  memory = _memory(chip, numbers * bits / 8)
+  rate = chip.bf16_tflops if bits == 16 else chip.int8_tops
+  macs = layer.rows * layer.weights
+  if layer.groups > 1:
+    return Bound(memory, 0.0, _issue(chip, macs))
+  return Bound(memory, _multiply(rate, macs))
+
+
+def _memory(chip: Chip, size: float) -> float:
+  return size / (chip.gb_per_s * 1e3)
+
+
+def _multiply(tera_ops: float, macs: float) -> float:
+  return 2 * macs / (tera_ops * 1e6)
+
+
+def _issue(chip: Chip, count: float) -> float:
+  return count / (chip.sms * LANES * chip.clock_ghz * 1e3)
