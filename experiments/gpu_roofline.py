@@ -3,6 +3,7 @@
 No GPU measured any of this. A figure is a ratio of two bounds (`pallas_kernels.roofline`): the time
 that the dense layers take at least, over the time that the packed ones take at least.
 Command: python -m experiments.gpu_roofline --markdown docs/gpu.md
+With --targets hetjax/hardware/targets it writes the GPUs' targets instead.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import collections
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ from hetjax import models
 from hetjax import nn as hnn
 from hetjax.bench import markdown
 from hetjax.bench.workloads import bits_of
+from hetjax.core.files import write_atomically
 from hetjax.core.layers import LayerSpec
 from hetjax.report import Column, render, write_json
 from pallas_kernels import roofline
@@ -33,6 +36,7 @@ MIXES: dict[str, Mapping[int, float]] = {
   "1-bit": {1: 1.0},
 }
 BATCHES = (1, 16, 64, 256)
+TARGET_BATCH = 16
 IMAGE_NETWORKS = {"ResNet-50": "resnet50", "MobileNetV2": "mobilenet_v2", "ViT-S": "vit_small"}
 _WIDTH, _HIDDEN = 4096, 11008
 TRANSFORMER = "layer of a 7B transformer"
@@ -49,6 +53,7 @@ COLUMNS = (
 _CHIPS = flags.DEFINE_list("chips", ["A100", "H100"], "GPUs of the table; the file has all.")
 _JSON = flags.DEFINE_string("json", None, "Where the rows go, with versions.")
 _MARKDOWN = flags.DEFINE_string("markdown", None, "A page whose marked table is replaced.")
+_TARGETS = flags.DEFINE_string("targets", None, "Folder where a target of every GPU goes.")
 _LAYERS = flags.DEFINE_string("layers", None, "Print the layers of this network instead.")
 
 
@@ -153,6 +158,10 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"--chips must be of {sorted(known)}, got {sorted(unknown)}")
   if _LAYERS.value:
     print(layer_table(_LAYERS.value, known[_CHIPS.value[0]]))
+    return
+  if _TARGETS.value:
+    for target in (roofline.target(chip, TARGET_BATCH) for chip in known.values()):
+      write_atomically(Path(_TARGETS.value) / f"{target.name}.json", target.to_json().encode())
     return
   found = rows()
   text = table(found, _CHIPS.value)

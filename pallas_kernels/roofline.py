@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from hetjax.hardware import Level, Target
 from pallas_kernels import matmul, matvec
 
 _FOLDER = Path(__file__).parent
@@ -159,6 +160,40 @@ def dense(chip: Chip, layer: Layer, bits: int) -> Bound:
   if layer.groups > 1:
     return Bound(memory, 0.0, _issue(chip, macs))
   return Bound(memory, _multiply(rate, macs))
+
+
+def target(chip: Chip, batch: int) -> Target:
+  """A GPU as training sees it: what a fused layer without groups costs an example, in cycles.
+
+  A target adds up what a bound takes the longest of, so its cycles lie above the bound.
+
+  Args:
+    chip: The GPU.
+    batch: Examples at a time, over which weights and launches are spread.
+  """
+  cycles = chip.clock_ghz * 1e3  # a microsecond's
+  tile = matmul.Tile(64, 64).rows
+  per_weight = instructions(chip.counted_on)["matmul"]
+  level = lambda p: max(
+    _multiply(chip.int8_tops, 2 if p == 8 else 1), _issue(chip, per_weight[p] / tile)
+  )
+  memory = _memory(chip, 1) * cycles
+  return Target(
+    name="gpu_" + chip.name.lower().replace(" ", "_"),
+    description=(
+      f"{chip.name} at batch {batch}, cycles at {chip.clock_ghz:g} GHz for an example. "
+      "Multiplying or unpacking, whichever takes longer, weights and launches spread over the "
+      "batch, a byte of output; fused layers, which the kernels are not yet."
+    ),
+    provenance="modelled: data sheet and counted instructions (docs/gpu.md), measured on no GPU",
+    frequency_ghz=chip.clock_ghz,
+    levels=tuple(Level(p, 32, float(f"{level(p) * cycles:.4g}")) for p in sorted(per_weight)),
+    output_granule=64,
+    cycles_per_byte=float(f"{memory / batch:.4g}"),
+    cycles_per_output=float(f"{memory:.4g}"),
+    cycles_per_position=0.0,
+    cycles_per_op=float(f"{chip.launch_us * cycles / batch:.4g}"),
+  )
 
 
 def _memory(chip: Chip, size: float) -> float:

@@ -5,7 +5,8 @@
 3. compile: XLA and NVIDIA's assembler accept every kernel, for every chip.
 4. budget: no spilled registers, matrix instructions where they belong, and no more registers and
    instructions than `budgets.json` commits to.
-5. device: equality on a GPU. Only where there is one.
+5. device: the suite of step 1 on a GPU, then times beside dense products; `--json` keeps them.
+   Only where there is one.
 
 Command: python -m pallas_kernels.verify
 """
@@ -21,17 +22,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags
 
-from pallas_kernels import aot
+from hetjax.report import Column, render, write_json
+from pallas_kernels import aot, timing
 from pallas_kernels import cases as all_cases
 from pallas_kernels.cases import Case
 
+_tenths = lambda v: f"{v:.1f}"
+TIMES = (
+  Column("what", "what"),
+  *(Column(key, key) for key in ("channels", "outputs", "batch", "mix")),
+  *(
+    Column(key, key, _tenths) for key in ("microseconds", "gb_per_s", "over_bfloat16", "over_int8")
+  ),
+)
 BUDGETS = Path(__file__).parent / "budgets.json"
 _CASES = "pallas_kernels.cases"
 _ROOT = Path(__file__).parent.parent
 
 _STEPS = flags.DEFINE_list("steps", ["numbers", "compiled", "device"], "Which checks to do.")
+_JSON = flags.DEFINE_string("json", None, "Where the times of step 5 go.")
 _UPDATE = flags.DEFINE_bool("update", False, "Commit to what is measured: write budgets.json.")
 
 
@@ -117,12 +129,19 @@ def loop_table(budgets: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def device() -> bool:
-  """Step 5: the suite of step 1, on the GPU."""
+def device(json_path: str | None) -> bool:
+  """Step 5. Times are only taken of kernels that compute the right numbers."""
   if not _has_gpu():
     print("no GPU here: step 5 was not done")
     return True
-  return numbers("cuda")
+  if not numbers("cuda"):
+    return False
+  jax.config.update("jax_platforms", "cuda")
+  rows = timing.measure(timing.Timing())
+  print(render(rows, TIMES))
+  if json_path:
+    write_json(json_path, rows, device=jax.devices()[0].device_kind)
+  return True
 
 
 def _has_gpu() -> bool:
@@ -136,7 +155,8 @@ def _has_gpu() -> bool:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"verify takes flags only, got {argv[1:]}")
-  steps = {"numbers": numbers, "compiled": lambda: compiled(_UPDATE.value), "device": device}
+  steps = {"numbers": numbers, "compiled": lambda: compiled(_UPDATE.value)}
+  steps["device"] = lambda: device(_JSON.value)
   if unknown := set(_STEPS.value) - set(steps):
     raise app.UsageError(f"steps must be of {sorted(steps)}, got {sorted(unknown)}")
   failed = [name for name in steps if name in _STEPS.value and not steps[name]()]

@@ -16,6 +16,7 @@ def test_shipped_targets():
     "cpu_avx2_zen2",
     "cpu_avx2_zen3",
     "cpu_avx512_generic",
+    *("gpu_a100", "gpu_h100", "gpu_h200", "gpu_l4", "gpu_rtx_4090"),
   ]
   for name in target_names():
     target = load_target(name)
