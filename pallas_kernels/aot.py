@@ -19,9 +19,8 @@ from jax import export as jax_export
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from pallas_kernels.support import TRITON_CALL, lowering_for
+from pallas_kernels.support import CALLS, CHIPS, lowering_for
 
-CHIPS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3"}
 TOOLS = ("ptxas", "nvdisasm", "cuobjdump")
 _FOLDER = Path(__file__).parent / "chips"
 
@@ -61,7 +60,7 @@ def environment() -> dict[str, str]:
 
 def exported(function: Callable[..., Any], args: Sequence[Any], chip: str) -> str:
   """The module that `jax.export` makes of a function for CUDA, as text."""
-  checks = [jax_export.DisabledSafetyCheck.custom_call(TRITON_CALL)]
+  checks = [jax_export.DisabledSafetyCheck.custom_call(name) for name in CALLS.values()]
   with lowering_for(CHIPS[chip]):
     made = jax_export.export(jax.jit(function), platforms=["cuda"], disabled_checks=checks)(*args)
   return made.mlir_module()

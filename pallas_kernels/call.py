@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, Int32, UInt8
 from hetjax.core.geometry import Pads
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights
-from pallas_kernels import grouped, matmul, matvec, quantize, storage
-from pallas_kernels.layout import segments
+from pallas_kernels import grouped, matmul, matvec, quantize
+from pallas_kernels import storage as kernel_storage
+from pallas_kernels.layout import MOSAIC, TRITON, segments
 from pallas_kernels.platform import on_its_platform
-from pallas_kernels.storage import STORAGE, relayout
+from pallas_kernels.storage import relayout
 from pallas_kernels.window import Geometry
 
-__all__ = ["STORAGE", "conv_accumulator", "quantize_pack", "relayout"]
+__all__ = ["conv_accumulator", "quantize_pack", "relayout"]
 
 
 def quantize_pack(
@@ -44,19 +45,21 @@ def conv_accumulator(
   strides: tuple[int, int],
   padding: Pads,
   kernel_dilation: tuple[int, int],
+  storage: str = TRITON,
 ) -> Int32[Array, "b ho wo n"]:
   """The exact accumulator T of a convolution on packed operands.
 
   Args:
     a: Activation records.
-    weights: In `STORAGE` or in storage "file".
+    weights: In the storage that follows, or in storage "file".
     signed: Whether the activations were packed signed.
     strides: Window strides.
     padding: Made explicit.
     kernel_dilation: Spacing of kernel taps.
+    storage: `TRITON`, or `MOSAIC` for Hopper's matrix product where it can serve.
   """
   kh, kw, _, n = weights.kernel_shape
-  weights = relayout(weights) if weights.storage == "file" else weights
+  weights = relayout(weights, storage) if weights.storage == "file" else weights
   batch, height, width, _ = a.shape
   geometry = Geometry(batch, (height, width), (kh, kw), strides, padding, kernel_dilation)
   shape = (batch, *geometry.out, n)
@@ -69,7 +72,7 @@ def conv_accumulator(
 
 
 def _grouped(a, weights, signed, geometry):
-  x = storage.scaled_levels(a, weights.layout, signed).reshape(-1, weights.layout.channels)
+  x = kernel_storage.scaled_levels(a, weights.layout, signed).reshape(-1, weights.layout.channels)
   kernel = functools.partial(grouped.accumulate, geometry=geometry)
   return on_its_platform(kernel, x, weights.codes)
 
@@ -77,20 +80,9 @@ def _grouped(a, weights, signed, geometry):
 def _matrix(a, weights, signed, geometry):
   if geometry.is_matrix and geometry.rows <= matvec.MOST_ROWS:
     return _few_rows(a, weights, signed)
-  x, missing = storage.expand(a, weights.layout, signed)
-  outputs = weights.codes[0].shape[0]
-
-  def kernel(x, *codes, interpret):
-    return matmul.accumulate(
-      x.reshape(-1, x.shape[-1]),
-      codes,
-      segments(weights.layout),
-      geometry,
-      matmul.tile_of(outputs, geometry.rows),
-      interpret,
-    )
-
-  sums = on_its_platform(kernel, x, *weights.codes)[:, : weights.kernel_shape[3]]
+  x, missing = kernel_storage.expand(a, weights.layout, signed, weights.storage)
+  multiply = _hopper if geometry.is_matrix and weights.storage == MOSAIC else _gathered
+  sums = multiply(x, weights, geometry)[:, : weights.kernel_shape[3]]
   if not geometry.is_matrix:
     missing = lax.reduce_window(
       missing, jnp.int32(0), lax.add, (1, *geometry.kernel), (1, *geometry.strides),
@@ -99,18 +91,49 @@ def _matrix(a, weights, signed, geometry):
   return 2 * sums - missing.reshape(-1, 1)
 
 
+def _gathered(x, weights, geometry):
+  return on_its_platform(_matmul(weights, geometry), x, *weights.codes)
+
+
+def _matmul(weights, geometry):
+  tile = matmul.tile_of(weights.codes[0].shape[0], geometry.rows)
+  parts = segments(weights.layout, weights.storage)
+
+  def kernel(x, *codes, interpret):
+    return matmul.accumulate(x.reshape(-1, x.shape[-1]), codes, parts, geometry, tile, interpret)
+
+  return kernel
+
+
+def _hopper(x, weights, geometry):
+  from pallas_kernels import hopper  # has no place in older versions of jax
+
+  parts = segments(weights.layout, weights.storage)
+  plain = _matmul(weights, geometry)
+
+  def kernel(x, *codes, interpret):
+    # Mosaic's simulator has effects, which nothing within a primitive may have. It is tested alone;
+    # here the other kernel reads the same codes in the same places.
+    if interpret:
+      return plain(x, *codes, interpret=True)
+    return hopper.accumulate(x.reshape(-1, x.shape[-1]), codes, parts, False)
+
+  return on_its_platform(kernel, x, *weights.codes, one_by_one=True)
+
+
 def _few_rows(a, weights, signed):
   layout, outputs = weights.layout, weights.kernel_shape[3]
   a = a.reshape(-1, a.shape[-1])
-  x, missing = storage.expand(a, layout, signed)
-  bits = storage.packed_bits(a, layout)
+  parts = segments(layout, weights.storage)
+  x, missing = kernel_storage.expand(a, layout, signed, weights.storage)
+  bits = kernel_storage.packed_bits(a, layout, weights.storage)
 
   def kernel(x, *rest, interpret):
     packed, codes = (None, rest) if bits is None else (rest[0], rest[1:])
-    return matvec.accumulate(x, packed, codes, segments(layout), signed, interpret)
+    return matvec.accumulate(x, packed, codes, parts, signed, interpret)
 
   arrays = (x, *([] if bits is None else [bits]), *weights.codes)
   sums = 2 * on_its_platform(kernel, *arrays)[:, :outputs] - missing[:, None]
   if bits is None or not signed:
     return sums
-  return sums - (weights.corrections << (segments(layout)[0].shift + 1))
+  return sums - (weights.corrections << (parts[0].shift + 1))

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from hetjax.core import Palette
 from hetjax.pack.layout import ChannelLayout
 from pallas_kernels import grouped, matmul, matvec, quantize
-from pallas_kernels.layout import columns, segments
+from pallas_kernels.layout import MOSAIC, TRITON, columns, segments
 from pallas_kernels.storage import padded_outputs
+from pallas_kernels.support import CALLS, CHIPS
 from pallas_kernels.window import Geometry
 
 
@@ -28,6 +29,8 @@ class Case:
     rows: Rows of activations that a tile of weights is multiplied with.
     most: Instructions that a loop may need, see `gate.budget`; None where only what was committed
       counts.
+    chips: What it is for.
+    call: What the exported module calls it by.
   """
 
   name: str
@@ -35,6 +38,8 @@ class Case:
   needs: tuple[str, ...] = ()
   rows: int = 1
   most: float | None = None
+  chips: tuple[str, ...] = tuple(CHIPS)
+  call: str = CALLS[TRITON]
 
 
 MATRIX_UNIT = ("IMMA", "IGMMA")
@@ -45,11 +50,13 @@ def _layout(mix: dict[int, int], palette: tuple[int, ...]) -> ChannelLayout:
   return ChannelLayout(bits, Palette(palette))
 
 
-def _codes(layout: ChannelLayout, outputs: int, taps: int) -> list[jax.ShapeDtypeStruct]:
-  rows = padded_outputs(outputs)
+def _codes(
+  layout: ChannelLayout, outputs: int, taps: int, storage: str = TRITON
+) -> list[jax.ShapeDtypeStruct]:
+  rows = padded_outputs(outputs, storage)
   return [
     jax.ShapeDtypeStruct((rows, taps * s.tap_bytes), jnp.int8)
-    for s in segments(layout)
+    for s in segments(layout, storage)
     if not s.high
   ]
 
@@ -58,12 +65,27 @@ def _matmul(mix, outputs, geometry, tile, palette=(1, 2, 4)):
   def make():
     layout = _layout(mix, palette)
     pixels = geometry.batch * geometry.image[0] * geometry.image[1]
-    x = jax.ShapeDtypeStruct((pixels, columns(layout)), jnp.int8)
+    x = jax.ShapeDtypeStruct((pixels, columns(layout, TRITON)), jnp.int8)
 
     def function(x, *codes):
-      return matmul.accumulate(x, codes, segments(layout), geometry, tile, False)
+      return matmul.accumulate(x, codes, segments(layout, TRITON), geometry, tile, False)
 
     return function, [x, *_codes(layout, outputs, geometry.taps)]
+
+  return make
+
+
+def _hopper(mix, outputs, rows, palette=(1, 2, 4)):
+  def make():
+    from pallas_kernels import hopper  # has no place in older versions of jax
+
+    layout = _layout(mix, palette)
+    x = jax.ShapeDtypeStruct((rows, columns(layout, MOSAIC)), jnp.int8)
+
+    def function(x, *codes):
+      return hopper.accumulate(x, codes, segments(layout, MOSAIC), False)
+
+    return function, [x, *_codes(layout, outputs, 1, MOSAIC)]
 
   return make
 
@@ -71,14 +93,16 @@ def _matmul(mix, outputs, geometry, tile, palette=(1, 2, 4)):
 def _matvec(mix, outputs, rows, signed=True):
   def make():
     layout = _layout(mix, (1, 2, 4))
-    x = jax.ShapeDtypeStruct((rows, columns(layout)), jnp.int8)
+    x = jax.ShapeDtypeStruct((rows, columns(layout, TRITON)), jnp.int8)
     bits = [
-      jax.ShapeDtypeStruct((rows, s.tap_bytes), jnp.int8) for s in segments(layout) if s.level == 1
+      jax.ShapeDtypeStruct((rows, s.tap_bytes), jnp.int8)
+      for s in segments(layout, TRITON)
+      if s.level == 1
     ]
 
     def function(x, *rest):
       packed, codes = (rest[0], rest[1:]) if bits else (None, rest)
-      return matvec.accumulate(x, packed, codes, segments(layout), signed, False)
+      return matvec.accumulate(x, packed, codes, segments(layout, TRITON), signed, False)
 
     return function, [x, *bits, *_codes(layout, outputs, 1)]
 
@@ -119,6 +143,10 @@ def cases() -> list[Case]:
     make = _matmul(mix, 4096, _rows(rows), tile, palette)
     return Case(name, make, MATRIX_UNIT, tile.rows, most)
 
+  def of_hopper(name, mix, rows, most, palette=(1, 2, 4)):
+    make = _hopper(mix, 4096, rows, palette)
+    return Case(name, make, ("IGMMA",), most=most, chips=("h100",), call=CALLS[MOSAIC])
+
   return [
     product("matmul 4-bit, 64 rows", {4: 4096}, 64, at_64, 3.5),
     product("matmul 2-bit, 64 rows", {2: 4096}, 64, at_64, 3.5),
@@ -128,6 +156,12 @@ def cases() -> list[Case]:
     product("matmul 4-bit, 16 rows", {4: 4096}, 16, at_16, 3.5),
     product("matmul mixed, 64 rows", mix, 64, at_64, 3.5),
     product("matmul 8-bit, 64 rows", {8: 4096}, 64, at_64, None, (2, 4, 8)),
+    of_hopper("Hopper matmul 4-bit, 64 rows", {4: 4096}, 64, 3.5),
+    of_hopper("Hopper matmul 2-bit, 64 rows", {2: 4096}, 64, 3.5),
+    of_hopper("Hopper matmul 1-bit, 64 rows", {1: 4096}, 64, 3.0),
+    of_hopper("Hopper matmul 4-bit, 16 rows", {4: 4096}, 16, 3.5),
+    of_hopper("Hopper matmul mixed, 256 rows", mix, 256, None),
+    of_hopper("Hopper matmul 8-bit, 64 rows", {8: 4096}, 64, None, (2, 4, 8)),
     Case("conv 3x3, 256 mixed", _matmul(mixed, 256, _window(1), at_64), MATRIX_UNIT, 64),
     Case("conv 3x3, 256 mixed, stride 2", _matmul(mixed, 256, _window(2), at_64), MATRIX_UNIT, 64),
     Case("matvec 1-bit", _matvec({1: 65536}, 4096, 1), ("POPC",), 1, 4.0),

@@ -15,6 +15,7 @@ _CHUNK_HEADER = 40
 _SIGNATURE = bytes.fromhex("83af70d10d884a3f")  # the hash that begins every Riegeli file
 _SIMPLE_CHUNK, _SNAPPY = 0x72, 0x73
 _ELF = b"\x7fELF\x02\x01"
+_CUDA = 190  # the machine that code is for, in an ELF file's header
 _DEEPEST = 5
 
 
@@ -106,7 +107,7 @@ def _unsnappy(data: bytes) -> bytes:
 def _elf_files(data: bytes) -> Iterator[bytes]:
   at = data.find(_ELF)
   while at >= 0:
-    if len(data) - at >= 64:
+    if len(data) - at >= 64 and struct.unpack_from("<H", data, at + 18)[0] == _CUDA:
       segments, sections = struct.unpack_from("<QQ", data, at + 32)
       segment_size, segment_count, section_size, section_count = struct.unpack_from(
         "<HHHH", data, at + 54

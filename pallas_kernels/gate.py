@@ -15,7 +15,6 @@ from typing import Any
 from pallas_kernels import aot, sass
 from pallas_kernels.cases import Case
 from pallas_kernels.cubin import cubins
-from pallas_kernels.support import TRITON_CALL
 
 THREADS = 32  # of a warp
 IMMA_WEIGHTS, IMMA_ROWS = 16 * 32, 8  # of one instruction of a warp: weights, rows it takes
@@ -30,8 +29,8 @@ def check(case: Case, chip: str) -> dict[str, Any]:
     text = aot.exported(function, args, chip)
   except Exception as error:  # whatever the lowering raises is what is asked for
     return _failure(EXPORT, error)
-  if TRITON_CALL not in text:
-    return {"failed": EXPORT, "error": f"no call of {TRITON_CALL} in the module"}
+  if case.call not in text:
+    return {"failed": EXPORT, "error": f"no call of {case.call} in the module"}
   try:
     binaries = cubins(aot.compiled(function, args, chip))
   except Exception as error:

@@ -25,7 +25,10 @@ import functools
 
 from hetjax.pack.layout import ChannelLayout
 
-WIDTHS = (128, 64, 32)  # of a tile of weights, in bytes; a matrix instruction takes 32
+TRITON, MOSAIC = "triton", "mosaic_gpu"  # implementations, and the storages that they read
+# Of a tile of weights, in bytes. A matrix instruction takes 32; shared memory that Hopper's read
+# has rows of 128.
+WIDTHS = {TRITON: (128, 64, 32), MOSAIC: (128,)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +83,16 @@ class Segment:
 
 
 @functools.lru_cache(maxsize=256)
-def segments(layout: ChannelLayout) -> tuple[Segment, ...]:
-  """The segments of a layer without groups, those that count most first."""
-  found, start = [], 0
+def segments(layout: ChannelLayout, storage: str) -> tuple[Segment, ...]:
+  """The segments of a layer without groups in a storage, those that count most first."""
+  found, start, widths = [], 0, WIDTHS[storage]
   for level in layout.palette.levels:
     count = layout.counts[level]
     if not count:
       continue
     # Twice the width, so that the loads of one tile overlap the products of another.
-    fits = [w for w in WIDTHS if 2 * w <= count * level // 8]
-    width = fits[0] if fits else WIDTHS[-1]
+    fits = [w for w in widths if 2 * w <= count * level // 8]
+    width = fits[0] if fits else widths[-1]
     shift = 2 * (layout.palette.pmax - level)
     for high in (True, False) if level == 8 else (False,):
       segment = Segment(level, count, width, start, shift + high, high)
@@ -98,6 +101,6 @@ def segments(layout: ChannelLayout) -> tuple[Segment, ...]:
   return tuple(found)
 
 
-def columns(layout: ChannelLayout) -> int:
+def columns(layout: ChannelLayout, storage: str) -> int:
   """Columns of the matrix of activations."""
-  return sum(segment.columns for segment in segments(layout))
+  return sum(segment.columns for segment in segments(layout, storage))

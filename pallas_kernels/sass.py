@@ -22,6 +22,7 @@ _USAGE = re.compile(
   r"LOCAL:(?P<local>\d+)"
 )
 _SPILLS = ("LDL", "STL")
+MULTIPLY = ("IMMA", "IGMMA", "POPC", "IDP")  # what multiplies codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Code:
     local_bytes: Memory of a thread that registers did not suffice for.
     spills: Instructions that read or write such memory.
     instructions: Names in order, padding after the end left out.
-    loops: Innermost loops, each the names of its instructions.
+    loops: Loops that multiply and hold no smaller one that does, names of instructions each.
   """
 
   name: str
@@ -73,7 +74,7 @@ def read(cubin: bytes, tools: Path) -> list[Code]:
 
 
 def parse(listing: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-  """Instructions of a function's listing, and those of its innermost loops."""
+  """Instructions of a function's listing, and those of its innermost loops that multiply."""
   names: list[str] = []
   labels: dict[str, int] = {}
   spans: list[tuple[int, int]] = []
@@ -88,7 +89,8 @@ def parse(listing: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
           spans.append((start, len(names)))
   while names and names[-1] in ("NOP", "BRA"):  # a branch to itself and padding end a function
     names.pop()
-  inner = [s for s in spans if not any(t != s and s[0] <= t[0] and t[1] <= s[1] for t in spans)]
+  work = [s for s in spans if any(n.startswith(MULTIPLY) for n in names[slice(*s)])]
+  inner = [s for s in work if not any(t != s and s[0] <= t[0] and t[1] <= s[1] for t in work)]
   return tuple(names), tuple(tuple(names[start:end]) for start, end in inner)
 
 

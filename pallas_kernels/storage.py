@@ -13,24 +13,26 @@ from hetjax.core import quantize
 from hetjax.pack import traced
 from hetjax.pack.layout import ChannelLayout
 from hetjax.pack.weights import PackedWeights, weight_bytes
-from pallas_kernels.layout import Segment, segments
+from pallas_kernels.layout import MOSAIC, TRITON, Segment, segments
 
-STORAGE = "triton"  # the implementation that reads it
 _LEAST_ROWS = 16  # of a matrix instruction's operand
 ROWS = 64  # output channels of a tile
 
 
-def padded_outputs(outputs: int) -> int:
+def padded_outputs(outputs: int, storage: str) -> int:
   """Output channels with those that fill up the last tile."""
+  if storage == MOSAIC:
+    return -(-outputs // ROWS) * ROWS
   small = next((n for n in (_LEAST_ROWS, 2 * _LEAST_ROWS) if outputs <= n), None)
   return small or -(-outputs // ROWS) * ROWS
 
 
-def relayout(weights: PackedWeights) -> PackedWeights:
-  """Weights in `STORAGE`.
+def relayout(weights: PackedWeights, storage: str = TRITON) -> PackedWeights:
+  """Weights in another storage.
 
   Args:
     weights: Weights in storage "file".
+    storage: `TRITON` or `MOSAIC`.
 
   Returns:
     Weights whose codes are a tuple of int8[outputs, taps * tap_bytes], one per level that occurs,
@@ -51,8 +53,8 @@ def relayout(weights: PackedWeights) -> PackedWeights:
   layout, corrections = weights.layout, None
   if layout.groups == 1 and layout.counts.get(1):
     corrections = jnp.sum(codes[:, :, layout.channels_of(1)], axis=(0, 1, 2), dtype=jnp.int32)
-  laid = (_grouped if layout.groups > 1 else _by_level)(codes, layout)
-  return dataclasses.replace(weights, codes=laid, storage=STORAGE, corrections=corrections)
+  laid = _grouped(codes, layout) if layout.groups > 1 else _by_level(codes, layout, storage)
+  return dataclasses.replace(weights, codes=laid, storage=storage, corrections=corrections)
 
 
 def _grouped(codes: UInt8[Array, "kh kw cg n"], layout: ChannelLayout) -> Array:
@@ -63,12 +65,16 @@ def _grouped(codes: UInt8[Array, "kh kw cg n"], layout: ChannelLayout) -> Array:
   return levels.reshape(kh * kw, cg, n).astype(jnp.int16)
 
 
-def _by_level(codes: UInt8[Array, "kh kw c n"], layout: ChannelLayout) -> tuple[Array, ...]:
+def _by_level(
+  codes: UInt8[Array, "kh kw c n"], layout: ChannelLayout, storage: str
+) -> tuple[Array, ...]:
   kh, kw, _, n = codes.shape
   rows = codes.transpose(3, 0, 1, 2).reshape(n, kh * kw, -1)
-  rows = jnp.pad(rows, ((0, padded_outputs(n) - n), (0, 0), (0, 0)))
+  rows = jnp.pad(rows, ((0, padded_outputs(n, storage) - n), (0, 0), (0, 0)))
   return tuple(
-    _tiles(rows[..., layout.channels_of(s.level)], s) for s in segments(layout) if not s.high
+    _tiles(rows[..., layout.channels_of(s.level)], s)
+    for s in segments(layout, storage)
+    if not s.high
   )
 
 
@@ -89,7 +95,7 @@ def _tiles(codes: UInt8[Array, "n taps c"], segment: Segment) -> Int8[Array, "n 
 
 
 def expand(
-  a: UInt8[Array, "*b r"], layout: ChannelLayout, signed: bool
+  a: UInt8[Array, "*b r"], layout: ChannelLayout, signed: bool, storage: str
 ) -> tuple[Int8[Array, "*b columns"], Int32[Array, "*b"]]:
   """Records as the matrix of activations that the kernels read.
 
@@ -98,7 +104,7 @@ def expand(
     its segment's `offset * 2^shift`, which an accumulator of codes lacks.
   """
   parts, missing = [], jnp.zeros(a.shape[:-1], jnp.int32)
-  for segment in segments(layout):
+  for segment in segments(layout, storage):
     level = segment.level
     start = layout.segment_offset(level)
     data = a[..., start : start + layout.segment_bytes(level)]
@@ -112,11 +118,13 @@ def expand(
   return jnp.concatenate(parts, axis=-1), missing
 
 
-def packed_bits(a: UInt8[Array, "*b r"], layout: ChannelLayout) -> Int8[Array, "*b bytes"] | None:
+def packed_bits(
+  a: UInt8[Array, "*b r"], layout: ChannelLayout, storage: str
+) -> Int8[Array, "*b bytes"] | None:
   """The one-bit channels of records in the order in which their weights lie; None without any."""
   if not layout.counts.get(1):
     return None
-  (segment,) = (s for s in segments(layout) if s.level == 1)
+  (segment,) = (s for s in segments(layout, storage) if s.level == 1)
   start = layout.segment_offset(1)
   codes = traced.unpack_bits(a[..., start : start + layout.segment_bytes(1)], 1)
   codes = codes[..., : segment.channels].reshape(-1, 1, segment.channels)

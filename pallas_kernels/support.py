@@ -10,32 +10,43 @@ from collections.abc import Iterator
 
 import jax
 
-LEAST_KIND = "NVIDIA A100-SXM4-80GB"  # of the least capability
-TRITON_CALL = "__gpu$xla.gpu.triton"  # what calls the kernels in a module
-LEAST_CAPABILITY = (8, 0)  # int8 matrix instructions of 32 codes, asynchronous copies
+# GPUs that kernels are compiled for where there is none, as jax names them.
+CHIPS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3"}
+CALLS = {"triton": "__gpu$xla.gpu.triton", "mosaic_gpu": "mosaic_gpu_v2"}  # of kernels in a module
+# Compute capabilities: int8 matrix instructions and asynchronous copies from Ampere on; of Mosaic's
+# kernel, Hopper's own.
+CAPABILITIES = {"triton": ((8, 0), None), "mosaic_gpu": ((9, 0), (9, 0))}
+MODULES = {
+  "triton": "jax.experimental.pallas.triton",
+  "mosaic_gpu": "jax.experimental.pallas.mosaic_gpu",
+}
+LEAST_JAX = {"mosaic_gpu": (0, 12)}
 
 _interpreted = contextvars.ContextVar("pallas_kernels_interpreted", default=False)
 
 
-def available() -> tuple[bool, str]:
-  """Whether the kernels can run here, and "" or the reason why not."""
+def available(implementation: str = "triton") -> tuple[bool, str]:
+  """Whether an implementation's kernels can run here, and "" or the reason why not."""
   platform = jax.default_backend()
   is_interpreted = platform == "cpu" and _interpreted.get()
   if platform != "gpu" and not is_interpreted:
     return False, f"jax's default backend is {platform!r}, not 'gpu'"
+  least = LEAST_JAX.get(implementation, (0, 0))
+  if jax.__version_info__[: len(least)] < least:
+    return False, f"needs jax {'.'.join(map(str, least))}, this is {jax.__version__}"
   try:
-    importlib.import_module("jax.experimental.pallas.triton")
+    importlib.import_module(MODULES[implementation])
   except ImportError as error:
-    return False, f"jax {jax.__version__} has no Pallas with Triton's lowering: {error}"
+    return False, f"jax {jax.__version__} has no {MODULES[implementation]}: {error}"
   if is_interpreted:
     return True, ""
+  least, most = CAPABILITIES[implementation]
   device = jax.devices()[0]
   capability = getattr(device, "compute_capability", None)
-  if capability is None or tuple(map(int, str(capability).split("."))) < LEAST_CAPABILITY:
-    least = ".".join(map(str, LEAST_CAPABILITY))
-    return False, (
-      f"{device.device_kind} has compute capability {capability}, the kernels need {least}"
-    )
+  have = tuple(map(int, str(capability).split("."))) if capability else (0, 0)
+  if have < least or (most is not None and have > most):
+    wanted = ".".join(map(str, least)) + ("" if most else " or more")
+    return False, f"{device.device_kind} has compute capability {capability}, it needs {wanted}"
   return True, ""
 
 

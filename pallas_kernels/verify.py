@@ -29,6 +29,7 @@ from hetjax.report import Column, render, write_json
 from pallas_kernels import aot, timing
 from pallas_kernels import cases as all_cases
 from pallas_kernels.cases import Case
+from pallas_kernels.support import CALLS, CHIPS
 
 _tenths = lambda v: f"{v:.1f}"
 TIMES = (
@@ -49,7 +50,7 @@ _UPDATE = flags.DEFINE_bool("update", False, "Commit to what is measured: write 
 
 def numbers(platform: str = "cpu") -> bool:
   """Step 1, or on another platform step 5."""
-  return _suite("tests/contract", "-k", "triton", "--every-case", platform=platform)
+  return _suite("tests/contract", "-k", " or ".join(CALLS), "--every-case", platform=platform)
 
 
 def _suite(*arguments: str, platform: str) -> bool:
@@ -90,7 +91,7 @@ def compiled(update: bool) -> bool:
   """Steps 2 to 4 of all cases for all chips."""
   committed = json.loads(BUDGETS.read_text(encoding="utf-8")) if BUDGETS.exists() else {}
   cases = {case.name: case for case in all_cases.cases()}
-  work = [(name, chip) for name in cases for chip in aot.CHIPS]
+  work = [(name, chip) for name, case in cases.items() for chip in case.chips]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     reports = list(pool.map(lambda item: report(*item), work))
   passed, measured = True, {}
@@ -116,13 +117,11 @@ def compiled(update: bool) -> bool:
 def loop_table(budgets: Mapping[str, Any]) -> str:
   """What loops need, a Markdown table: docs/gpu.md has it of `budgets.json`."""
   shown = {"per_weight": "{:g}", "per_word": "{:g} for 32"}
-  lines = [f"| | {' | '.join(chip.upper() for chip in aot.CHIPS)} |", "|---" * 3 + "|"]
+  lines = [f"| | {' | '.join(chip.upper() for chip in CHIPS)} |", "|---" * 3 + "|"]
   for name, of_chip in budgets.items():
     cells = [
-      ", ".join(
-        text.format(of_chip[chip][unit]) for unit, text in shown.items() if unit in of_chip[chip]
-      )
-      for chip in aot.CHIPS
+      ", ".join(text.format(found[unit]) for unit, text in shown.items() if unit in found)
+      for found in (of_chip.get(chip, {}) for chip in CHIPS)
     ]
     if any(cells):
       lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -16,6 +16,7 @@ _RUNS = {
   "reference": "plain JAX, correct everywhere, slow",
   "xla_cpu": "C++ kernels",
   "triton": "kernels for GPUs; run where they are asked for",
+  "mosaic_gpu": "kernels for Hopper; run where they are asked for",
 }
 _COMPILERS = ("clang++-19", "clang++", "g++", "c++")  # in the Makefile's order
 

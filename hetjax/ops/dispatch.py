@@ -7,7 +7,8 @@ import jax
 import pallas_kernels
 from hetjax import xla_cpu
 
-IMPLEMENTATIONS = ("reference", "xla_cpu", "triton")
+GPU = ("triton", "mosaic_gpu")
+IMPLEMENTATIONS = ("reference", "xla_cpu", *GPU)
 
 
 class ImplementationUnavailable(RuntimeError):
@@ -20,13 +21,14 @@ def implementations() -> dict[str, str]:
   available, reason = xla_cpu.available()
   if available and platform != "cpu":
     reason = f"jax's default backend is {platform!r}, not 'cpu'"
-  return {"reference": "", "xla_cpu": reason, "triton": pallas_kernels.available()[1]}
+  on_gpu = {name: pallas_kernels.available(name)[1] for name in GPU}
+  return {"reference": "", "xla_cpu": reason, **on_gpu}
 
 
 def resolve(implementation: str | None) -> str:
   """The implementation to run: the named one, or for None the best that can run here.
 
-  "triton" runs only if it is named, until its numbers have been seen on a GPU.
+  Those for GPUs run only if they are named, until their numbers have been seen on one.
 
   Raises:
     ValueError: an unknown name.

@@ -5,6 +5,7 @@ A layer is a convolution, or with `window=None` a matrix product over the last a
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import NamedTuple
 
@@ -35,12 +36,13 @@ def _as_image(x: Array | None) -> Array | None:
   return None if x is None else x.reshape(1, 1, -1, x.shape[-1])
 
 
+_GPU_MODULES = {"triton": "pallas_kernels.call", "mosaic_gpu": "pallas_kernels.mosaic"}
+
+
 def module_of(implementation: str) -> ModuleType:
   """Where an implementation's functions are."""
-  if implementation == "triton":
-    from pallas_kernels import call  # Pallas takes a while to import
-
-    return call
+  if implementation in _GPU_MODULES:  # Pallas takes a while to import
+    return importlib.import_module(_GPU_MODULES[implementation])
   return cpu if implementation == "xla_cpu" else reference
 
 

@@ -54,11 +54,11 @@ def export(
   shape = jax_export.symbolic_shape(", ".join(map(str, example_shape)))
   if platforms is not None and not (platforms and set(platforms) <= set(_PLATFORMS)):
     raise ValueError(f"platforms must be some of {_PLATFORMS}, got {platforms!r}")
-  calls = (*library.TARGETS, pallas_kernels.TRITON_CALL)
+  calls = (*library.TARGETS, *pallas_kernels.CALLS.values())
   checks = [jax_export.DisabledSafetyCheck.custom_call(name) for name in calls]
   has_gpu = jax.default_backend() == "gpu"
   elsewhere = "cuda" in (platforms or ()) and not has_gpu
-  there = pallas_kernels.lowering_for(pallas_kernels.LEAST_KIND)
+  there = pallas_kernels.lowering_for(pallas_kernels.CHIPS["a100"])
   with there if elsewhere else contextlib.nullcontext():
     exported = jax_export.export(jax.jit(function), disabled_checks=checks, platforms=platforms)(
       jax.ShapeDtypeStruct(shape, dtype)

@@ -42,9 +42,9 @@ def test_matrix_units_at_the_ends_of_their_words(palette):
 def test_a_wrong_shift_shows_in_the_numbers(monkeypatch):
   case = Case((1, 2, 4), (1, 2, 4), True, (1, 1, 9, 70), (1, 1, 3), **FLAT)
   right = kernel_layout.segments
-  wrong = lambda layout: tuple(
+  wrong = lambda layout, storage: tuple(
     s if s.level != 2 else kernel_layout.Segment(2, s.channels, s.width, s.start, s.shift + 1)
-    for s in right(layout)
+    for s in right(layout, storage)
   )
   monkeypatch.setattr("pallas_kernels.call.segments", wrong)
   got, expected = accumulators(case)

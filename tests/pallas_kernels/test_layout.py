@@ -7,7 +7,7 @@ import pytest
 from hetjax.core import Palette
 from hetjax.pack import ChannelLayout, pack_activations, pack_weights
 from pallas_kernels import storage
-from pallas_kernels.layout import columns, segments
+from pallas_kernels.layout import MOSAIC, TRITON, columns, segments
 
 
 def layout_of(counts, palette, seed=0):
@@ -24,11 +24,12 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_segments_follow_one_another_and_count_less_and_less(layout):
-  found = segments(layout)
+@pytest.mark.parametrize("form", [TRITON, MOSAIC])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda v: str(v.counts))
+def test_segments_follow_one_another_and_count_less_and_less(layout, form):
+  found = segments(layout, form)
   assert [s.start for s in found] == [sum(s.columns for s in found[:i]) for i in range(len(found))]
-  assert columns(layout) == sum(s.columns for s in found)
+  assert columns(layout, form) == sum(s.columns for s in found)
   shifts = [s.shift for s in found]
   assert shifts == sorted(set(shifts), reverse=True)
   for s in found:
@@ -38,16 +39,17 @@ def test_segments_follow_one_another_and_count_less_and_less(layout):
     assert 0 <= s.rest < s.slots
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_code_lies_where_it_is_said_to(layout):
+@pytest.mark.parametrize("form", [TRITON, MOSAIC])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda v: str(v.counts))
+def test_a_code_lies_where_it_is_said_to(layout, form):
   rng = np.random.default_rng(1)
   top = (1 << layout.bits_array)[:, None]
   codes = rng.integers(0, top, (2, 3, layout.channels, 5)).astype(np.uint8)
-  laid = storage.relayout(pack_weights(codes, layout))
-  assert laid.storage == storage.STORAGE
-  mine = [s for s in segments(layout) if not s.high]
+  laid = storage.relayout(pack_weights(codes, layout), form)
+  assert laid.storage == form
+  mine = [s for s in segments(layout, form) if not s.high]
   for segment, data in zip(mine, laid.codes, strict=True):
-    assert data.shape == (storage.padded_outputs(5), 6 * segment.tap_bytes)
+    assert data.shape == (storage.padded_outputs(5, form), 6 * segment.tap_bytes)
     data = np.asarray(data).view(np.uint8).reshape(-1, 6, segment.tap_bytes)
     assert not data[5:].any() or segment.level == 8
     for i, channel in enumerate(layout.channels_of(segment.level)):
@@ -60,20 +62,21 @@ def test_a_code_lies_where_it_is_said_to(layout):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_levels_and_what_their_sums_lack(layout, signed):
+@pytest.mark.parametrize("form", [TRITON, MOSAIC])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda v: str(v.counts))
+def test_levels_and_what_their_sums_lack(layout, signed, form):
   rng = np.random.default_rng(2)
   codes = rng.integers(0, 1 << layout.bits_array, (4, layout.channels)).astype(np.uint8)
-  x, missing = storage.expand(jnp.asarray(pack_activations(codes, layout)), layout, signed)
+  x, missing = storage.expand(jnp.asarray(pack_activations(codes, layout)), layout, signed, form)
   x, lacking = np.asarray(x, np.int64), np.zeros(4, np.int64)
-  for segment in segments(layout):
+  for segment in segments(layout, form):
     part = x[:, segment.start : segment.start + segment.columns]
     assert not part[:, segment.channels :].any()
     levels = codes[:, layout.channels_of(segment.level)].astype(np.int64)
     if signed:
       levels = 2 * levels - ((1 << segment.level) - 1)
     if segment.level == 8:
-      low = next(s for s in segments(layout) if s.level == 8 and not s.high)
+      low = next(s for s in segments(layout, form) if s.level == 8 and not s.high)
       if segment.high:
         other = x[:, low.start : low.start + low.columns]
         np.testing.assert_array_equal((2 * part + other)[:, : segment.channels], levels)

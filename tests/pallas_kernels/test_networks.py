@@ -33,7 +33,7 @@ def test_one_file_for_cpu_and_gpu(tmp_path):
   np.testing.assert_array_equal(hetjax.load_exported(path)(images), expected)
   exported = jax.export.deserialize(bytearray(path.read_bytes()))
   assert set(exported.platforms) == {"cpu", "cuda"}
-  assert pallas_kernels.TRITON_CALL in exported.mlir_module()
+  assert pallas_kernels.CALLS["triton"] in exported.mlir_module()
 
 
 def test_what_calls_the_cpu_engine_is_for_the_cpu(tmp_path):

@@ -10,6 +10,7 @@ from pallas_kernels import aot, gate, sass, verify
 from pallas_kernels import cases as all_cases
 from pallas_kernels.cases import Case
 from pallas_kernels.cubin import cubins
+from pallas_kernels.support import CHIPS
 from tests.pallas_kernels import broken
 
 LISTING = """
@@ -29,10 +30,12 @@ LISTING = """
 """
 
 
-def test_instructions_and_innermost_loops_of_a_listing():
+def test_instructions_of_a_listing_and_the_innermost_loops_that_multiply():
   names, loops = sass.parse(LISTING)
   assert names == ("MOV", "LDG.E", "POPC", "BRA", "BRA", "LDS", "EXIT")
   assert loops == (("POPC", "BRA"),)
+  waiting = LISTING.replace("POPC R3, R2", "SYNCS R3, R2").replace("LDG.E", "IMMA")
+  assert sass.parse(waiting)[1] == (("IMMA", "SYNCS", "BRA", "BRA"),)
 
 
 def code(names=("IMMA.16832.S8.S8", "EXIT"), loops=(), registers=8, local=0, spills=0):
@@ -89,11 +92,11 @@ def riegeli(chunks):
   return b"".join(header + b for b in blocks)
 
 
-def elf(payload):
-  return (
-    b"\x7fELF\x02\x01" + bytes(26) + struct.pack("<QQ", 0, 64) + bytes(6)
-    + struct.pack("<HHHH", 0, 0, 100, len(payload) // 100) + bytes(2) + payload
-  )  # fmt: skip
+def elf(payload, machine=190):
+  tables = struct.pack("<QQ", 0, 64) + bytes(6)
+  sizes = struct.pack("<HHHH", 0, 0, 100, len(payload) // 100) + bytes(2)
+  start = b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", machine) + bytes(12)
+  return start + tables + sizes + payload
 
 
 def test_elf_files_are_found_in_nested_and_compressed_chunks():
@@ -106,7 +109,7 @@ def test_elf_files_are_found_in_nested_and_compressed_chunks():
   packed = size + size + bytes([60 << 2, len(literal) - 1]) + literal
   packed += bytes([(4 - 4) << 2 | 1, 1]) + bytes([(64 - 1) << 2 | 2, 1, 0])
   packed += bytes([(24 - 1) << 2 | 3, 1, 0, 0, 0])
-  inner = riegeli([b"\x00\x00" + second])
+  inner = riegeli([b"\x00\x00" + elf(b"the host's", machine=62) + second])
   compressed = b"\x73\x01\x00" + packed
   assert cubins(b"prefix" + riegeli([compressed, b"\x00\x00" + inner])) == [first, second]
 
@@ -128,7 +131,7 @@ needs_tools = pytest.mark.skipif(not has_tools(), reason="no NVIDIA tools: extra
 
 
 @needs_tools
-@pytest.mark.parametrize("chip", aot.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize(
   ("case", "step"),
   [

@@ -7,6 +7,7 @@ import jax
 
 import pallas_kernels
 from hetjax import xla_cpu
+from hetjax.ops import dispatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Backend:
   @property
   def is_slow(self) -> bool:
     """Whether its kernels are interpreted here."""
-    return self.implementation == "triton" and jax.default_backend() == "cpu"
+    return self.implementation in dispatch.GPU and jax.default_backend() == "cpu"
 
   def forced(self):
     """Context in which the backend's own instruction set runs, or in which it is interpreted."""
@@ -33,7 +34,9 @@ class Backend:
 
 def backends() -> list[Backend]:
   """The reference, the GPU's kernels, and the CPU engine once per instruction set."""
-  found = [Backend("reference"), Backend("triton")]
+  found = [Backend("reference")]
+  with pallas_kernels.interpreted() if jax.default_backend() == "cpu" else contextlib.nullcontext():
+    found += [Backend(name) for name in dispatch.GPU if not dispatch.implementations()[name]]
   if xla_cpu.available()[0]:
     found += [Backend("xla_cpu", isa) for isa in xla_cpu.isas()]
   return found
