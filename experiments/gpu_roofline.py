@@ -50,12 +50,6 @@ COLUMNS = (
   *(Column(mix, mix) for mix in MIXES),
 )
 
-_CHIPS = flags.DEFINE_list("chips", ["A100", "H100"], "GPUs of the table; the file has all.")
-_JSON = flags.DEFINE_string("json", None, "Where the rows go, with versions.")
-_MARKDOWN = flags.DEFINE_string("markdown", None, "A page whose marked table is replaced.")
-_TARGETS = flags.DEFINE_string("targets", None, "Folder where a target of every GPU goes.")
-_LAYERS = flags.DEFINE_string("layers", None, "Print the layers of this network instead.")
-
 
 @functools.cache
 def specs_of(network: str) -> list[LayerSpec]:
@@ -151,26 +145,36 @@ def layer_table(network: str, chip: Chip) -> str:
   return render(found, columns)
 
 
+def define_flags() -> None:
+  """Of the command; defined when it is called, as others' flags have the same names."""
+  flags.DEFINE_list("chips", ["A100", "H100"], "GPUs of the table; the file has all.")
+  flags.DEFINE_string("json", None, "Where the rows go, with versions.")
+  flags.DEFINE_string("markdown", None, "A page whose marked table is replaced.")
+  flags.DEFINE_string("targets", None, "Folder where a target of every GPU goes.")
+  flags.DEFINE_string("layers", None, "Print the layers of this network instead.")
+
+
 def main(argv: Sequence[str]) -> None:
   launch.begin(argv)
   known = roofline.chips()
-  if unknown := set(_CHIPS.value) - set(known):
+  if unknown := set(flags.FLAGS.chips) - set(known):
     raise app.UsageError(f"--chips must be of {sorted(known)}, got {sorted(unknown)}")
-  if _LAYERS.value:
-    print(layer_table(_LAYERS.value, known[_CHIPS.value[0]]))
+  if flags.FLAGS.layers:
+    print(layer_table(flags.FLAGS.layers, known[flags.FLAGS.chips[0]]))
     return
-  if _TARGETS.value:
+  if flags.FLAGS.targets:
     for target in (roofline.target(chip, TARGET_BATCH) for chip in known.values()):
-      write_atomically(Path(_TARGETS.value) / f"{target.name}.json", target.to_json().encode())
+      write_atomically(Path(flags.FLAGS.targets) / f"{target.name}.json", target.to_json().encode())
     return
   found = rows()
-  text = table(found, _CHIPS.value)
+  text = table(found, flags.FLAGS.chips)
   print(text)
-  if _JSON.value:
-    write_json(_JSON.value, found)
-  if _MARKDOWN.value:
-    markdown.replace(_MARKDOWN.value, "roofline", markdown.section(NOTE, text))
+  if flags.FLAGS.json:
+    write_json(flags.FLAGS.json, found)
+  if flags.FLAGS.markdown:
+    markdown.replace(flags.FLAGS.markdown, "roofline", markdown.section(NOTE, text))
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

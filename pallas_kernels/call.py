@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax.numpy as jnp
@@ -25,16 +24,24 @@ __all__ = ["conv_accumulator", "quantize_pack", "relayout"]
 def quantize_pack(
   x: Float[Array, "*b c"], inv_beta: Float[Array, ""], layout: ChannelLayout, signed: bool
 ) -> UInt8[Array, "*b r"]:
-  """Contract of `hetjax.ops.quantize_pack`."""
+  """Contract of `hetjax.ops.quantize_pack`.
+
+  Raises:
+    ValueError: `x` has more elements than the kernels address.
+  """
   lead = x.shape[:-1]
-  rows = x.reshape(math.prod(lead), layout.channels)
+  rows = _addressable("x", x.reshape(math.prod(lead), layout.channels))
   if not rows.shape[0]:
     return jnp.zeros((*lead, layout.record_bytes), jnp.uint8)
+  records = on_its_platform(quantize.quantize_pack, rows, inv_beta, layout=layout, signed=signed)
+  return records.reshape(*lead, layout.record_bytes)
 
-  def kernel(x, inv_beta, interpret):
-    return quantize.quantize_pack(x, inv_beta, layout, signed, interpret)
 
-  return on_its_platform(kernel, rows, inv_beta).reshape(*lead, layout.record_bytes)
+def _addressable(name: str, x: Array) -> Array:
+  """An array whose elements have 32-bit offsets, which is what Triton's lowering computes."""
+  if x.size >= 2**31:
+    raise ValueError(f"{name} must have less than 2^31 elements on a GPU, got shape {x.shape}")
+  return x
 
 
 def conv_accumulator(
@@ -57,6 +64,9 @@ def conv_accumulator(
     padding: Made explicit.
     kernel_dilation: Spacing of kernel taps.
     storage: `TRITON`, or `MOSAIC` for Hopper's matrix product where it can serve.
+
+  Raises:
+    ValueError: an array has more elements than the kernels address.
   """
   kh, kw, _, n = weights.kernel_shape
   weights = relayout(weights, storage) if weights.storage == "file" else weights
@@ -73,52 +83,41 @@ def conv_accumulator(
 
 def _grouped(a, weights, signed, geometry):
   x = kernel_storage.scaled_levels(a, weights.layout, signed).reshape(-1, weights.layout.channels)
-  kernel = functools.partial(grouped.accumulate, geometry=geometry)
-  return on_its_platform(kernel, x, weights.codes)
+  x = _addressable("levels of activations", x)
+  return on_its_platform(grouped.accumulate, x, weights.codes, geometry=geometry)
 
 
 def _matrix(a, weights, signed, geometry):
   if geometry.is_matrix and geometry.rows <= matvec.MOST_ROWS:
     return _few_rows(a, weights, signed)
   x, missing = kernel_storage.expand(a, weights.layout, signed, weights.storage)
-  multiply = _hopper if geometry.is_matrix and weights.storage == MOSAIC else _gathered
-  sums = multiply(x, weights, geometry)[:, : weights.kernel_shape[3]]
+  x = _addressable("levels of activations", x.reshape(-1, x.shape[-1]))
+  settings = {
+    "segments": segments(weights.layout, weights.storage),
+    "geometry": geometry,
+    "tile": matmul.tile_of(weights.codes[0].shape[0], geometry.rows),
+  }
+  on_hopper = geometry.is_matrix and weights.storage == MOSAIC
+  function = _hopper if on_hopper else matmul.accumulate
+  sums = on_its_platform(function, x, *weights.codes, one_by_one=on_hopper, **settings)
   if not geometry.is_matrix:
     missing = lax.reduce_window(
       missing, jnp.int32(0), lax.add, (1, *geometry.kernel), (1, *geometry.strides),
       ((0, 0), *geometry.padding), window_dilation=(1, *geometry.dilation),
     )  # fmt: skip
-  return 2 * sums - missing.reshape(-1, 1)
+  return 2 * sums[:, : weights.kernel_shape[3]] - missing.reshape(-1, 1)
 
 
-def _gathered(x, weights, geometry):
-  return on_its_platform(_matmul(weights, geometry), x, *weights.codes)
-
-
-def _matmul(weights, geometry):
-  tile = matmul.tile_of(weights.codes[0].shape[0], geometry.rows)
-  parts = segments(weights.layout, weights.storage)
-
-  def kernel(x, *codes, interpret):
-    return matmul.accumulate(x.reshape(-1, x.shape[-1]), codes, parts, geometry, tile, interpret)
-
-  return kernel
-
-
-def _hopper(x, weights, geometry):
+def _hopper(x, *codes, segments, geometry, tile, interpret):
+  # Mosaic's simulator has effects, which nothing within a primitive may have. It is tested alone;
+  # here the other kernel reads the same codes in the same places.
+  if interpret:
+    return matmul.accumulate(
+      x, *codes, segments=segments, geometry=geometry, tile=tile, interpret=True
+    )
   from pallas_kernels import hopper  # has no place in older versions of jax
 
-  parts = segments(weights.layout, weights.storage)
-  plain = _matmul(weights, geometry)
-
-  def kernel(x, *codes, interpret):
-    # Mosaic's simulator has effects, which nothing within a primitive may have. It is tested alone;
-    # here the other kernel reads the same codes in the same places.
-    if interpret:
-      return plain(x, *codes, interpret=True)
-    return hopper.accumulate(x.reshape(-1, x.shape[-1]), codes, parts, False)
-
-  return on_its_platform(kernel, x, *weights.codes, one_by_one=True)
+  return hopper.accumulate(x, *codes, segments=segments, interpret=False)
 
 
 def _few_rows(a, weights, signed):
@@ -127,13 +126,9 @@ def _few_rows(a, weights, signed):
   parts = segments(layout, weights.storage)
   x, missing = kernel_storage.expand(a, layout, signed, weights.storage)
   bits = kernel_storage.packed_bits(a, layout, weights.storage)
-
-  def kernel(x, *rest, interpret):
-    packed, codes = (None, rest) if bits is None else (rest[0], rest[1:])
-    return matvec.accumulate(x, packed, codes, parts, signed, interpret)
-
   arrays = (x, *([] if bits is None else [bits]), *weights.codes)
-  sums = 2 * on_its_platform(kernel, *arrays)[:, :outputs] - missing[:, None]
+  sums = on_its_platform(matvec.accumulate, *arrays, segments=parts, signed=signed)
+  sums = 2 * sums[:, :outputs] - missing[:, None]
   if bits is None or not signed:
     return sums
   return sums - (weights.corrections << (parts[0].shift + 1))

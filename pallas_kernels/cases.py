@@ -68,7 +68,10 @@ def _matmul(mix, outputs, geometry, tile, palette=(1, 2, 4)):
     x = jax.ShapeDtypeStruct((pixels, columns(layout, TRITON)), jnp.int8)
 
     def function(x, *codes):
-      return matmul.accumulate(x, codes, segments(layout, TRITON), geometry, tile, False)
+      parts = segments(layout, TRITON)
+      return matmul.accumulate(
+        x, *codes, segments=parts, geometry=geometry, tile=tile, interpret=False
+      )
 
     return function, [x, *_codes(layout, outputs, geometry.taps)]
 
@@ -83,7 +86,7 @@ def _hopper(mix, outputs, rows, palette=(1, 2, 4)):
     x = jax.ShapeDtypeStruct((rows, columns(layout, MOSAIC)), jnp.int8)
 
     def function(x, *codes):
-      return hopper.accumulate(x, codes, segments(layout, MOSAIC), False)
+      return hopper.accumulate(x, *codes, segments=segments(layout, MOSAIC), interpret=False)
 
     return function, [x, *_codes(layout, outputs, 1, MOSAIC)]
 
@@ -101,8 +104,8 @@ def _matvec(mix, outputs, rows, signed=True):
     ]
 
     def function(x, *rest):
-      packed, codes = (rest[0], rest[1:]) if bits else (None, rest)
-      return matvec.accumulate(x, packed, codes, segments(layout, TRITON), signed, False)
+      parts = segments(layout, TRITON)
+      return matvec.accumulate(x, *rest, segments=parts, signed=signed, interpret=False)
 
     return function, [x, *bits, *_codes(layout, outputs, 1)]
 
@@ -113,14 +116,16 @@ def _depthwise():
   geometry = Geometry(8, (14, 14), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
   shapes = [(8 * 14 * 14, 96), (9, 1, 96)]
   args = [jax.ShapeDtypeStruct(shape, jnp.int16) for shape in shapes]
-  return (lambda x, w: grouped.accumulate(x, w, geometry, False)), args
+  return (lambda x, w: grouped.accumulate(x, w, geometry=geometry, interpret=False)), args
 
 
 def _quantize(signed):
   def make():
     layout = _layout({8: 10, 4: 30, 2: 30}, (2, 4, 8))
     args = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((777, 70), ())]
-    return (lambda x, b: quantize.quantize_pack(x, b, layout, signed, False)), args
+    return (
+      lambda x, b: quantize.quantize_pack(x, b, layout=layout, signed=signed, interpret=False)
+    ), args
 
   return make
 
@@ -135,7 +140,7 @@ def _window(strides: int) -> Geometry:
 
 def cases() -> list[Case]:
   """All of them, in the order of the report."""
-  mix, wide = {4: 1024, 2: 1024, 1: 2048}, matmul.Tile(128, 64)
+  mix, wide = {4: 4096, 2: 4096, 1: 8192}, matmul.Tile(128, 64)
   mixed = {4: 64, 2: 64, 1: 128}
   at_64, at_16 = matmul.Tile(64, 64), matmul.Tile(64, 16)
 
@@ -154,6 +159,10 @@ def cases() -> list[Case]:
     product("matmul 4-bit, 64 rows, wide", {4: 4096}, 64, wide, 3.5),
     product("matmul 1-bit, 64 rows, wide", {1: 4096}, 64, wide, 3.0),
     product("matmul 4-bit, 16 rows", {4: 4096}, 16, at_16, 3.5),
+    product("matmul 2-bit, 16 rows", {2: 16384}, 16, at_16, 3.5),
+    product("matmul 1-bit, 16 rows", {1: 16384}, 16, at_16, 3.5),
+    product("matmul 8-bit, 16 rows", {8: 4096}, 16, at_16, None, (2, 4, 8)),
+    product("matmul mixed, 32 rows", mix, 32, matmul.Tile(64, 32), 3.5),
     product("matmul mixed, 64 rows", mix, 64, at_64, 3.5),
     product("matmul 8-bit, 64 rows", {8: 4096}, 64, at_64, None, (2, 4, 8)),
     of_hopper("Hopper matmul 4-bit, 64 rows", {4: 4096}, 64, 3.5),
@@ -164,6 +173,8 @@ def cases() -> list[Case]:
     of_hopper("Hopper matmul 8-bit, 64 rows", {8: 4096}, 64, None, (2, 4, 8)),
     Case("conv 3x3, 256 mixed", _matmul(mixed, 256, _window(1), at_64), MATRIX_UNIT, 64),
     Case("conv 3x3, 256 mixed, stride 2", _matmul(mixed, 256, _window(2), at_64), MATRIX_UNIT, 64),
+    Case("conv 3x3, 3 of 8-bit", _matmul({8: 3}, 16, _window(1), matmul.Tile(16, 64), (8,))),
+    Case("matvec mixed, 3 rows", _matvec({4: 20, 2: 30, 1: 300}, 64, 3), ("IDP",), 3),
     Case("matvec 1-bit", _matvec({1: 65536}, 4096, 1), ("POPC",), 1, 4.0),
     Case("matvec 1-bit, 8 rows", _matvec({1: 65536}, 4096, 8), ("POPC",), 8),
     Case("matvec 4-bit", _matvec({4: 16384}, 4096, 1), ("IDP",), 1),

@@ -19,6 +19,7 @@ _ROWS, _OUTPUTS = 16, 64  # of a tile
 def accumulate(
   x: Int16[Array, "p c"],
   weights: Int16[Array, "taps cg n"],
+  *,
   geometry: Geometry,
   interpret: bool,
 ) -> Int32[Array, "m n"]:

@@ -38,7 +38,7 @@ def rows_of_tile(rows: int) -> int:
 
 def accumulate(
   x: Int8[Array, "m columns"],
-  weights: Sequence[Int8[Array, "n bytes"]],
+  *weights: Int8[Array, "n bytes"],
   segments: Sequence[Segment],
   interpret: bool,
 ) -> Int32[Array, "m n"]:

@@ -10,8 +10,8 @@ the code is `c = u - 128`, whose m is -1, and a level, which has nine bits, is t
 `a = 2 (a >> 1) + (a & 1)`. A column of zeros contributes nothing, whatever the weight: that is
 padding, of channels and of images.
 
-All segments share one sum: the one whose products count most is first, and before the next one the
-sum is shifted by as much as the products count less.
+All segments share one sum, unless it might saturate: the one whose products count most is first,
+and before the next one the sum is shifted by as much as the products count less.
 
 A byte of weights holds `8 / p` codes. They belong to channels `width` apart, so that one mask or
 one shift and mask of a 32-bit word yields the codes of four neighbours: slot j of column r of block
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from hetjax.pack.layout import ChannelLayout
 
@@ -29,6 +30,9 @@ TRITON, MOSAIC = "triton", "mosaic_gpu"  # implementations, and the storages tha
 # Of a tile of weights, in bytes. A matrix instruction takes 32; shared memory that Hopper's read
 # has rows of 128.
 WIDTHS = {TRITON: (128, 64, 32), MOSAIC: (128,)}
+# The most of them for a level: as many codes of few bits as wider tiles hold spill registers, or do
+# not fit into the shared memory of the smaller GPUs.
+_MOST_WIDTH = {TRITON: {1: 32, 2: 32, 4: 128, 8: 128}, MOSAIC: dict.fromkeys((1, 2, 4, 8), 128)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,8 @@ def segments(layout: ChannelLayout, storage: str) -> tuple[Segment, ...]:
     if not count:
       continue
     # Twice the width, so that the loads of one tile overlap the products of another.
-    fits = [w for w in widths if 2 * w <= count * level // 8]
+    most = min(_MOST_WIDTH[storage][level], count * level // 16)
+    fits = [w for w in widths if w <= most]
     width = fits[0] if fits else widths[-1]
     shift = 2 * (layout.palette.pmax - level)
     for high in (True, False) if level == 8 else (False,):
@@ -104,3 +109,14 @@ def segments(layout: ChannelLayout, storage: str) -> tuple[Segment, ...]:
 def columns(layout: ChannelLayout, storage: str) -> int:
   """Columns of the matrix of activations."""
   return sum(segment.columns for segment in segments(layout, storage))
+
+
+def largest_sum(segments: Sequence[Segment], taps: int) -> int:
+  """The largest magnitude that a sum of levels times codes may have, whatever these are."""
+  total = 0
+  for segment in segments:
+    level, code = ((1 << segment.level) - 1,) * 2
+    if segment.level == 8:
+      level, code = 128 if segment.high else 1, 128
+    total += taps * segment.channels * level * code << segment.shift
+  return total

@@ -17,7 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Int8, Int32
 
-from pallas_kernels.layout import Segment
+from pallas_kernels.layout import Segment, largest_sum
 from pallas_kernels.window import Geometry
 
 
@@ -46,7 +46,7 @@ def tile_of(outputs: int, rows: int) -> Tile:
 
 def accumulate(
   x: Int8[Array, "p columns"],
-  weights: Sequence[Int8[Array, "n bytes"]],
+  *weights: Int8[Array, "n bytes"],
   segments: Sequence[Segment],
   geometry: Geometry,
   tile: Tile,
@@ -87,11 +87,17 @@ def _kernel(x_ref, *refs, segments, geometry, tile, interpret):
   n = pl.program_id(0) * tile.outputs
   m = pl.program_id(1) * tile.rows + jnp.arange(tile.rows)
   of_level = dict(zip(dict.fromkeys(s.level for s in segments), w_refs, strict=True))
-  sums = jnp.zeros((tile.outputs, tile.rows), jnp.int32)
-  shift = segments[0].shift
+  zeros = jnp.zeros((tile.outputs, tile.rows), jnp.int32)
+  sums, before, shift = zeros, None, segments[0].shift
+  # Matrix instructions saturate; other additions wrap, and the accumulator itself fits.
+  one_sum = largest_sum(segments, geometry.taps) < 2**31
   for segment in segments:
-    if segment.shift != shift:
-      sums, shift = sums << (shift - segment.shift), segment.shift
+    less, shift = shift - segment.shift, segment.shift
+    if one_sum:
+      sums = sums << less if less else sums
+    else:
+      before = zeros if before is None else (before + sums) << less
+      sums = zeros
     w_ref = of_level[segment.level]
 
     def product(sums, tap, block, slots, segment=segment, w_ref=w_ref):
@@ -122,6 +128,7 @@ def _kernel(x_ref, *refs, segments, geometry, tile, interpret):
     if segment.rest:
       rest = functools.partial(product, block=segment.blocks, slots=segment.rest)
       sums = lax.fori_loop(0, geometry.taps, lambda tap, sums, rest=rest: rest(sums, tap), sums)
+  sums = sums if before is None else before + sums
   out_ref[...] = (sums << shift).T
 
 

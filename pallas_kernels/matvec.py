@@ -21,36 +21,33 @@ from pallas_kernels.layout import Segment
 MOST_ROWS = 8
 _OUTPUTS = 16  # of a tile: 16 bytes of weights a thread where a tile is 128 wide
 _WARPS, _STAGES = 4, 4
+_UNROLLED_BYTES = 512  # of an output's weights an iteration, for one row
 
 
 def accumulate(
   x: Int8[Array, "m columns"],
-  bits: Int8[Array, "m bytes"] | None,
-  weights: Sequence[Int8[Array, "n bytes"]],
+  *rest: Int8[Array, ...],
   segments: Sequence[Segment],
   signed: bool,
   interpret: bool,
 ) -> Int32[Array, "m n"]:
-  """Sums of activations' levels times weights' codes; a signed bit's level is taken for its double
-  code, one more than it is.
+  """Sums of activations' levels times weights' codes, but of one-bit levels 2 u times codes.
+
+  A signed one-bit level is 2 u - 1: what is too much is the sum of the codes, for each output.
 
   Args:
     x: Levels, as `matmul.accumulate` takes them; those of one bit are not read.
-    bits: The codes of one-bit channels, packed as the weights are; None if there are none.
-    weights: Codes from `storage.relayout`.
+    *rest: If there are one-bit channels, their codes int8[m, bytes], packed as the weights are;
+      then the weights' codes int8[n, bytes] from `storage.relayout`.
     segments: Of the layer.
-    signed: Whether the activations are.
+    signed: Whether the activations are; one-bit levels of others are u, not 2 u.
     interpret: Whether to run on CPU.
   """
-  rows, outputs = x.shape[0], weights[0].shape[0]
-  arrays = (x, *([] if bits is None else [bits]), *weights)
+  has_bits = any(segment.level == 1 for segment in segments)
+  rows, outputs = x.shape[0], rest[-1].shape[0]
+  arrays = (x, *rest)
   kernel = functools.partial(
-    _kernel,
-    segments=segments,
-    rows=rows,
-    has_bits=bits is not None,
-    signed=signed,
-    interpret=interpret,
+    _kernel, segments=segments, rows=rows, has_bits=has_bits, signed=signed, interpret=interpret
   )
   return pl.pallas_call(
     kernel,
@@ -78,7 +75,9 @@ def _kernel(x_ref, *refs, segments, rows, has_bits, signed, interpret):
       _add_block, segment, x_ref, bits_ref, of_level[segment.level], n, interpret
     )
     zeros = tuple(jnp.zeros((_OUTPUTS, segment.width), jnp.int32) for _ in range(rows))
-    sums = _over_blocks(segment.blocks, functools.partial(add, slots=segment.slots), zeros)
+    several = max(1, _UNROLLED_BYTES // segment.width // rows)
+    whole = functools.partial(add, slots=segment.slots)
+    sums = _over_blocks(segment.blocks, several, whole, zeros)
     if segment.rest:
       sums = add(segment.blocks, sums, slots=segment.rest)
     double = segment.level == 1 and signed
@@ -87,9 +86,8 @@ def _kernel(x_ref, *refs, segments, rows, has_bits, signed, interpret):
     out_ref[row, :] = total << shift
 
 
-def _over_blocks(blocks, add, sums):
+def _over_blocks(blocks, unrolled, add, sums):
   """Adds whole blocks, several an iteration: of one row, so little is done that the loop counts."""
-  unrolled = max(1, 4 // len(sums))
 
   def several(i, sums):
     for j in range(unrolled):
@@ -150,7 +148,11 @@ def _dot4(sums, codes, levels, slot, level, interpret):
 
 
 def _on_words(sums, codes, data, at, body):
-  """Runs `body` on four neighbours' bytes at a time; it computes sum `at` of theirs."""
+  """Runs `body` on four neighbours' bytes at a time; it computes sum `at` of theirs.
+
+  The four must be of one output, or its sum gets another's products. They are as long as a thread
+  holds at least four elements of a row, as Triton has it for tiles of bytes that it loads.
+  """
   kept = "".join(f"mov.b32 ${i}, ${i + 4}; " for i in range(4) if i != at)
   (result,) = plgpu.elementwise_inline_asm(
     f"{{ .reg .b32 t; {body} {kept}}}",

@@ -20,6 +20,7 @@ _ROWS, _BYTES = 8, 64  # of a tile
 def quantize_pack(
   x: Float[Array, "m c"],
   inv_beta: Float[Array, ""],
+  *,
   layout: ChannelLayout,
   signed: bool,
   interpret: bool,

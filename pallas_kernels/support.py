@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import re
 import warnings
 from collections.abc import Iterator
 
 import jax
 
 # GPUs that kernels are compiled for where there is none, as jax names them.
-CHIPS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3"}
+CHIPS = {
+  "a100": "NVIDIA A100-SXM4-80GB",
+  "l4": "NVIDIA L4",  # the least shared memory: RTX 40 have as much
+  "h100": "NVIDIA H100 80GB HBM3",
+}
 CALLS = {"triton": "__gpu$xla.gpu.triton", "mosaic_gpu": "mosaic_gpu_v2"}  # of kernels in a module
 # Compute capabilities: int8 matrix instructions and asynchronous copies from Ampere on; of Mosaic's
 # kernel, Hopper's own.
@@ -42,8 +47,10 @@ def available(implementation: str = "triton") -> tuple[bool, str]:
     return True, ""
   least, most = CAPABILITIES[implementation]
   device = jax.devices()[0]
-  capability = getattr(device, "compute_capability", None)
-  have = tuple(map(int, str(capability).split("."))) if capability else (0, 0)
+  capability = str(getattr(device, "compute_capability", None))
+  if not re.fullmatch(r"\d+\.\d+", capability):
+    return False, f"{device.device_kind} is no NVIDIA GPU (compute capability {capability})"
+  have = tuple(map(int, capability.split(".")))
   if have < least or (most is not None and have > most):
     wanted = ".".join(map(str, least)) + ("" if most else " or more")
     return False, f"{device.device_kind} has compute capability {capability}, it needs {wanted}"

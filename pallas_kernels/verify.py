@@ -43,10 +43,6 @@ BUDGETS = Path(__file__).parent / "budgets.json"
 _CASES = "pallas_kernels.cases"
 _ROOT = Path(__file__).parent.parent
 
-_STEPS = flags.DEFINE_list("steps", ["numbers", "compiled", "device"], "Which checks to do.")
-_JSON = flags.DEFINE_string("json", None, "Where the times of step 5 go.")
-_UPDATE = flags.DEFINE_bool("update", False, "Commit to what is measured: write budgets.json.")
-
 
 def numbers(platform: str = "cpu") -> bool:
   """Step 1, or on another platform step 5."""
@@ -54,6 +50,8 @@ def numbers(platform: str = "cpu") -> bool:
 
 
 def _suite(*arguments: str, platform: str) -> bool:
+  if not (_ROOT / "tests").is_dir():
+    raise SystemExit(f"{_ROOT} has no tests: run this in a checkout of hetjax")
   command = [sys.executable, "-m", "pytest", "-q", *arguments]
   env = {**os.environ, "JAX_PLATFORMS": platform}
   return subprocess.run(command, cwd=_ROOT, env=env, check=False).returncode == 0
@@ -131,6 +129,9 @@ def loop_table(budgets: Mapping[str, Any]) -> str:
 def device(json_path: str | None) -> bool:
   """Step 5. Times are only taken of kernels that compute the right numbers."""
   if not _has_gpu():
+    if Path("/dev/nvidiactl").exists():
+      print("FAILED: there is an NVIDIA GPU that jax does not see: install hetjax[gpu]")
+      return False
     print("no GPU here: step 5 was not done")
     return True
   if not numbers("cuda"):
@@ -151,18 +152,26 @@ def _has_gpu() -> bool:
   return done.returncode == 0 and done.stdout.strip() == "gpu"
 
 
+def define_flags() -> None:
+  """Of the command; defined when it is called, as others' flags have the same names."""
+  flags.DEFINE_list("steps", ["numbers", "compiled", "device"], "Which checks to do.")
+  flags.DEFINE_string("json", None, "Where the times of step 5 go.")
+  flags.DEFINE_bool("update", False, "Commit to what is measured: write budgets.json.")
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"verify takes flags only, got {argv[1:]}")
-  steps = {"numbers": numbers, "compiled": lambda: compiled(_UPDATE.value)}
-  steps["device"] = lambda: device(_JSON.value)
-  if unknown := set(_STEPS.value) - set(steps):
+  steps = {"numbers": numbers, "compiled": lambda: compiled(flags.FLAGS.update)}
+  steps["device"] = lambda: device(flags.FLAGS.json)
+  if unknown := set(flags.FLAGS.steps) - set(steps):
     raise app.UsageError(f"steps must be of {sorted(steps)}, got {sorted(unknown)}")
-  failed = [name for name in steps if name in _STEPS.value and not steps[name]()]
+  failed = [name for name in steps if name in flags.FLAGS.steps and not steps[name]()]
   print("failed: " + ", ".join(failed) if failed else "all passed")
   if failed:
     raise SystemExit(1)
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

@@ -32,7 +32,8 @@ def export(
 
   An artifact that runs on the CPU engine holds weights laid out for the instruction set that is in
   use now, and runs where that one does. One for CPU and GPUs holds a network of implementation
-  "reference" or "triton", the latter at fixed sizes; the GPU need not be here.
+  "reference" or "triton", the latter at fixed sizes. The GPU need not be here; the network is then
+  made and exported within `pallas_kernels.interpreted()`.
 
   Args:
     function: Of one array, such as what `compile` and `load` return.
@@ -52,8 +53,10 @@ def export(
     if not (isinstance(size, str) and size.isidentifier()) and not _is_positive(size):
       raise ValueError(f"example_shape must hold positive integers and names, got {size!r}")
   shape = jax_export.symbolic_shape(", ".join(map(str, example_shape)))
-  if platforms is not None and not (platforms and set(platforms) <= set(_PLATFORMS)):
-    raise ValueError(f"platforms must be some of {_PLATFORMS}, got {platforms!r}")
+  if platforms is not None and (
+    isinstance(platforms, str) or not platforms or not set(platforms) <= set(_PLATFORMS)
+  ):
+    raise ValueError(f"platforms must be a sequence of some of {_PLATFORMS}, got {platforms!r}")
   calls = (*library.TARGETS, *pallas_kernels.CALLS.values())
   checks = [jax_export.DisabledSafetyCheck.custom_call(name) for name in calls]
   has_gpu = jax.default_backend() == "gpu"

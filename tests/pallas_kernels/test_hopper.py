@@ -30,7 +30,9 @@ def simulated(case):
   laid = storage.relayout(weights, MOSAIC)
   x, missing = storage.expand(records[0, 0], laid.layout, case.signed, MOSAIC)
   parts = segments(laid.layout, MOSAIC)
-  sums = jax.jit(lambda x, *codes: hopper.accumulate(x, codes, parts, True))(x, *laid.codes)
+  sums = jax.jit(lambda x, *c: hopper.accumulate(x, *c, segments=parts, interpret=True))(
+    x, *laid.codes
+  )
   got = 2 * sums[:, : case.kernel[2]] - missing[:, None]
   return np.asarray(got), numpy_reference.conv_accumulator(records, weights, **case.geometry)[0, 0]
 

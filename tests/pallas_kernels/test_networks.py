@@ -43,6 +43,7 @@ def test_what_calls_the_cpu_engine_is_for_the_cpu(tmp_path):
   net = hetjax.compile(NETS["relu_mlp"].model, variables)
   with pytest.raises(ValueError, match="calls the CPU engine .* 'cuda'"):
     hetjax.export(net, images.shape, tmp_path / "f", platforms=("cpu", "cuda"))
-  with pytest.raises(ValueError, match="platforms must be some of"):
-    hetjax.export(net, images.shape, tmp_path / "f", platforms=("tpu",))
+  for wrong in (("tpu",), "cuda", ()):
+    with pytest.raises(ValueError, match="platforms must be a sequence of some of"):
+      hetjax.export(net, images.shape, tmp_path / "f", platforms=wrong)
   assert not list(tmp_path.iterdir())

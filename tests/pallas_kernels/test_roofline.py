@@ -1,10 +1,12 @@
 """Bounds on paper, by hand where a hand suffices."""
 
+import json
+
 import pytest
 
 from experiments import gpu_roofline
 from hetjax.hardware import load_target
-from pallas_kernels import roofline
+from pallas_kernels import roofline, verify
 from pallas_kernels.roofline import Chip, Layer
 
 # A GB a millisecond, a tera-operation a second for int8, one multiprocessor at a GHz.
@@ -17,7 +19,7 @@ def test_bytes_operations_and_instructions_of_a_product():
   codes, records, out = 128 * (256 * 5) / 8, 64 * 256 * 5 / 8, 64 * 128 * 2.5 / 8
   assert bound.memory == pytest.approx((codes + records + out) / 1e6)
   assert bound.matrix == pytest.approx(2 * 64 * 512 * 128 / 1e6)
-  counts = roofline.instructions("a100")["matmul"]
+  counts = roofline.instructions("a100")["matmul 64"]
   assert bound.issue == pytest.approx(128 * 256 * (counts[4] + counts[1]) / 128 / 1e3)
   assert bound.longest == max(bound.memory, bound.matrix, bound.issue)
   assert getattr(bound, bound.binds) == bound.longest
@@ -30,6 +32,8 @@ def test_eight_bits_take_two_columns_and_rows_whole_tiles():
   assert few.matrix == pytest.approx(2 * 16 * 64 * 64 / 1e6)
   eight = roofline.packed(CHIP, Layer(9, 9, 1, {8: 64}, 64), True)
   assert eight.matrix == pytest.approx(2 * few.matrix)
+  once = json.loads(verify.BUDGETS.read_text())["matmul 8-bit, 16 rows"]["a100"]["per_weight"]
+  assert eight.issue == pytest.approx(64 * 64 * 2 * once / 128 / 1e3)
 
 
 def test_few_vectors_and_groups_need_no_matrix_units():
@@ -40,7 +44,7 @@ def test_few_vectors_and_groups_need_no_matrix_units():
   depthwise = Layer(100, 100, 9, {4: 32}, 32, groups=32)
   assert depthwise.weights == 9 * 32
   assert roofline.packed(CHIP, depthwise, True).matrix == 0
-  assert roofline.dense(CHIP, depthwise, 8).issue == pytest.approx(100 * 9 * 32 / 128 / 1e3)
+  assert roofline.dense(CHIP, depthwise, 8).issue == pytest.approx(100 * 9 * 32 / 4 / 128 / 1e3)
 
 
 def test_dense_layers_move_whole_numbers():
