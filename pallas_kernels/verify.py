@@ -109,7 +109,7 @@ def compiled(update: bool) -> bool:
     BUDGETS.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     print(loop_table(measured))
   # Among its tests are kernels with a defect each, for the step that is to find it.
-  return _suite("tests/pallas_kernels", platform="cpu") and passed
+  return _suite("tests/pallas_kernels", "--every-case", platform="cpu") and passed
 
 
 def loop_table(budgets: Mapping[str, Any]) -> str:

@@ -35,11 +35,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Keeps installing out of `make test`, and everything else out of the installation checks."""
-  wanted = config.getoption("--install")
+  """Keeps installing out of `make test`, and everything else out of the installation checks; and
+  out of both what `make verify-gpu` runs."""
+  wanted, everything = config.getoption("--install"), config.getoption("--every-case")
   kept, dropped = [], []
   for item in items:
     chosen = (item.get_closest_marker("install") is not None) == wanted
+    chosen &= everything or item.get_closest_marker("every_case") is None
     (kept if chosen else dropped).append(item)
   items[:] = kept
   if dropped:

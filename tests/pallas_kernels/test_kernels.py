@@ -51,6 +51,7 @@ def test_matrix_units_saturate_so_sums_that_may_be_too_large_are_apart():
   assert largest_sum(segments(few, TRITON), 9) < 2**31
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("palette", [(8,), (4,), (1, 2, 4), (1, 2, 8)], ids=str)
 def test_accumulators_at_the_ends_of_their_words(palette):
   largest = max((2**p - 1) ** 2 * 4 ** (palette[-1] - p) for p in palette)

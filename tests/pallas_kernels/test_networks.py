@@ -12,6 +12,7 @@ from tests.runtime.zoo import NETS, packed
 from tests.shared import tiny
 
 
+@pytest.mark.every_case
 def test_a_trained_artifact_gives_the_same_classes(tmp_path):
   exp, path = tiny.shared(), tmp_path / "network.safetensors"
   measure.pack(exp, methods.train("heterogeneous", exp, exp.train_float()), path)
