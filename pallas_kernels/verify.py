@@ -44,9 +44,17 @@ _CASES = "pallas_kernels.cases"
 _ROOT = Path(__file__).parent.parent
 
 
+# Whoever asks `tests.shared.backends` for backends.
+_SUITES = (
+  "tests/contract",
+  "tests/models/test_every_family.py",
+  "tests/nn/test_training_equals_inference.py",
+)
+
+
 def numbers(platform: str = "cpu") -> bool:
   """Step 1, or on another platform step 5."""
-  return _suite("tests/contract", "-k", " or ".join(CALLS), "--every-case", platform=platform)
+  return _suite(*_SUITES, "-k", " or ".join(CALLS), "--every-case", platform=platform)
 
 
 def _suite(*arguments: str, platform: str) -> bool:

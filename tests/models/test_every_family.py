@@ -9,7 +9,7 @@ from hetjax import models
 from hetjax.learn.calibrate import layer_inputs
 from hetjax.nn.packing import artifact_of, variables_of
 from hetjax.pack import read_artifact, write_artifact
-from tests.shared.backends import backends
+from tests.shared.backends import parameters
 from tests.shared.equality import assert_packed_equals_quantized
 from tests.shared.families import TINY, tiny_case
 
@@ -35,7 +35,7 @@ def test_noise_and_rounding_disturb_the_float_network(name):
 
 
 @every_network
-@pytest.mark.parametrize("backend", backends(), ids=str)
+@pytest.mark.parametrize("backend", parameters())
 def test_packed_equals_quantized(name, backend):
   assert_packed_equals_quantized(tiny_case(name), backend)
 

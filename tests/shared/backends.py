@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import jax
+import pytest
 
 import pallas_kernels
 from hetjax import xla_cpu
@@ -40,3 +41,9 @@ def backends() -> list[Backend]:
   if xla_cpu.available()[0]:
     found += [Backend("xla_cpu", isa) for isa in xla_cpu.isas()]
   return found
+
+
+def parameters() -> list:
+  """`backends` as a test's parameters, slow ones where every case is asked for."""
+  slow = pytest.mark.every_case
+  return [pytest.param(b, id=str(b), marks=[slow] if b.is_slow else []) for b in backends()]
