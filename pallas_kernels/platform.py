@@ -17,6 +17,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from pallas_kernels.support import by_triton
+
 _KERNEL = Primitive("pallas_kernel")
 
 
@@ -103,7 +105,8 @@ def _interpreted(ctx, *operands, kernel):
 def _compiled(ctx, *operands, kernel):
   # What is lowered within this rule is for CUDA alone, whatever else the program is for.
   here = ctx.module_context.replace(platforms=("cuda",))
-  return _lower(kernel, False)(ctx.replace(module_context=here), *operands)
+  with by_triton():
+    return _lower(kernel, False)(ctx.replace(module_context=here), *operands)
 
 
 def _lower(kernel, interpret):

@@ -66,8 +66,17 @@ def lowering_for(device_kind: str) -> Iterator[None]:
   """
   device = jax.sharding.AbstractDevice(device_kind=device_kind, num_cores=None, platform="gpu")
   mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-  with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
-    # Triton's lowering goes away one day. Until Mosaic's is as good on all chips, it serves.
+  with jax.sharding.use_abstract_mesh(mesh), by_triton():
+    yield
+
+
+@contextlib.contextmanager
+def by_triton() -> Iterator[None]:
+  """Lowers by Triton without the warning that this goes away one day.
+
+  Until Mosaic's lowering is as good on all chips, it serves.
+  """
+  with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated")
     yield
 

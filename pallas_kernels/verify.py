@@ -123,7 +123,7 @@ def compiled(update: bool) -> bool:
 def loop_table(budgets: Mapping[str, Any]) -> str:
   """What loops need, a Markdown table: docs/gpu.md has it of `budgets.json`."""
   shown = {"per_weight": "{:g}", "per_word": "{:g} for 32"}
-  lines = [f"| | {' | '.join(chip.upper() for chip in CHIPS)} |", "|---" * 3 + "|"]
+  lines = [f"| | {' | '.join(chip.upper() for chip in CHIPS)} |", "|---" * (1 + len(CHIPS)) + "|"]
   for name, of_chip in budgets.items():
     cells = [
       ", ".join(text.format(found[unit]) for unit, text in shown.items() if unit in found)
