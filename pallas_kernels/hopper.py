@@ -23,17 +23,13 @@ from jaxlib.mlir.dialects import arith
 from jaxtyping import Array, Int8, Int32
 
 from pallas_kernels.layout import Segment
+from pallas_kernels.matmul import tile_of
 
 OUTPUTS = 64  # of a tile: those of one instruction
 WIDTH = 128  # bytes of a row of shared memory, as swizzled
 _TILED = (plgpu.TilingTransform((8, WIDTH)), plgpu.SwizzleTransform(WIDTH))
 _SHARED_BYTES = 160 << 10  # for tiles on their way, of the 227 KiB that a block may have
 _MOST_STAGES = 4
-
-
-def rows_of_tile(rows: int) -> int:
-  """Rows of activations of a tile."""
-  return next((n for n in (16, 32) if rows <= n), 64)
 
 
 def accumulate(
@@ -51,7 +47,7 @@ def accumulate(
     interpret: Whether to run in Mosaic's simulator.
   """
   rows, outputs = x.shape[0], weights[0].shape[0]
-  tile = rows_of_tile(rows)
+  tile = tile_of(OUTPUTS, rows).rows
   x = jnp.pad(x, ((0, -rows % tile), (0, 0)))
   scratch = [plgpu.SMEM((OUTPUTS, tile), jnp.int32)]
   if interpret:

@@ -27,12 +27,14 @@ from collections.abc import Sequence
 from hetjax.pack.layout import ChannelLayout
 
 TRITON, MOSAIC = "triton", "mosaic_gpu"  # implementations, and the storages that they read
-# Of a tile of weights, in bytes. A matrix instruction takes 32; shared memory that Hopper's read
-# has rows of 128.
-WIDTHS = {TRITON: (128, 64, 32), MOSAIC: (128,)}
-# The most of them for a level: as many codes of few bits as wider tiles hold spill registers, or do
-# not fit into the shared memory of the smaller GPUs.
-_MOST_WIDTH = {TRITON: {1: 32, 2: 32, 4: 128, 8: 128}, MOSAIC: dict.fromkeys((1, 2, 4, 8), 128)}
+# Of a tile of weights, in bytes, for each level; the widest that fits serves. A matrix instruction
+# takes 32; shared memory that Hopper's read has rows of 128. Of few bits, as many codes as wider
+# tiles hold spill registers, or do not fit into the shared memory of the smaller GPUs.
+_ANY = (128, 64, 32)
+WIDTHS = {
+  TRITON: {1: (32,), 2: (32,), 4: _ANY, 8: _ANY},
+  MOSAIC: dict.fromkeys((1, 2, 4, 8), (128,)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +91,14 @@ class Segment:
 @functools.lru_cache(maxsize=256)
 def segments(layout: ChannelLayout, storage: str) -> tuple[Segment, ...]:
   """The segments of a layer without groups in a storage, those that count most first."""
-  found, start, widths = [], 0, WIDTHS[storage]
+  found, start = [], 0
   for level in layout.palette.levels:
     count = layout.counts[level]
     if not count:
       continue
     # Twice the width, so that the loads of one tile overlap the products of another.
-    most = min(_MOST_WIDTH[storage][level], count * level // 16)
-    fits = [w for w in widths if w <= most]
-    width = fits[0] if fits else widths[-1]
+    widths = WIDTHS[storage][level]
+    width = next((w for w in widths if 2 * w <= count * level // 8), widths[-1])
     shift = 2 * (layout.palette.pmax - level)
     for high in (True, False) if level == 8 else (False,):
       segment = Segment(level, count, width, start, shift + high, high)
