@@ -117,3 +117,17 @@ def test_vmap_over_nothing_gives_nothing():
   run = lambda a: ops.packed_matmul(a, weights, signed=True, implementation="triton")
   with pallas_kernels.interpreted():
     assert jax.vmap(run)(np.repeat(records[0], 0, axis=0)).shape == (0, 9, 3)
+
+
+def test_lowering_for_a_gpu_warns_of_nothing():
+  """On a GPU nothing is around the lowering, and here warnings are errors."""
+  case = Case((1, 2, 4), (1, 2, 4), True, (1, 1, 20, 70), (1, 1, 37), **FLAT)
+  records, weights = case.operands()
+  run = lambda a: ops.packed_conv(a, weights, **case.geometry, implementation="triton")
+  device = jax.sharding.AbstractDevice(
+    device_kind=support.CHIPS["a100"], num_cores=None, platform="gpu"
+  )
+  mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+  with pallas_kernels.interpreted(), jax.sharding.use_abstract_mesh(mesh):
+    lowered = jax.jit(run).trace(records).lower(lowering_platforms=("cuda",))
+  assert support.CALLS["triton"] in lowered.as_text()
